@@ -1,6 +1,10 @@
 //! Builds the state of the public listener from the settings.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use crate::{
     app::context::{BuildContext, Plans},
@@ -105,6 +109,7 @@ pub(super) fn sale_info(
             })
             .collect(),
         demo_login,
+        address_code: OnceLock::new(),
         tokens,
     }
 }

@@ -189,6 +189,10 @@ pub static ROUTES: &[Route<Handler>] = {
         Route::page("/", WaitingRoom(|m| on(m, html::home))),
         Route::page("/sales/{sale}", WaitingRoom(|m| on(m, html::sale))),
         Route::page("/sales/{sale}/draw", WaitingRoom(|m| on(m, html::draw))),
+        Route::page(
+            "/sales/{sale}/qr.svg",
+            WaitingRoom(|m| on(m, html::sale_address_code)),
+        ),
         Route::new(
             GET,
             "/v1/sales",
@@ -306,6 +310,7 @@ pub static ROUTES: &[Route<Handler>] = {
         ),
         // The box office's pages.
         Route::page("/sales/{sale}/seats", BoxOffice(|m| on(m, html::seats))),
+        Route::page("/orders", BoxOffice(|m| on(m, html::orders))),
         Route::page("/orders/{order}", BoxOffice(|m| on(m, html::order))),
         // Seats and holds.
         Route::new(
@@ -339,6 +344,9 @@ pub static ROUTES: &[Route<Handler>] = {
         )
         .admitted()
         .health_of(Seats),
+        Route::new(GET, "/v1/holds", "list_holds", BoxOffice(|m| on(m, holds::list)))
+            .admitted()
+            .health_of(Seats),
         Route::new(
             GET,
             "/v1/holds/{hold}",

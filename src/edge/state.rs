@@ -1,6 +1,10 @@
 //! What the handlers may reach: [`AppState`] for every process, and for each role what it adds.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::extract::FromRef;
 use bytes::Bytes;
@@ -114,6 +118,8 @@ pub struct SaleInfo {
     pub performances: Vec<PerformanceInfo>,
     /// Credentials for everyone; in the demo only.
     pub demo_login: Option<DemoLogin>,
+    /// The address of its page as a QR code, made when it is first asked for.
+    pub address_code: OnceLock<Bytes>,
     /// Verifies this sale's queue tokens and admission passes.
     pub tokens: Arc<dyn TokenVerifier>,
 }

@@ -179,6 +179,14 @@ impl WaitingRoom {
         QueueToken::open(token, &self.context.keys.queue, self.sale_hash)
     }
 
+    /// The queue token of a subject's entry; `None` when it has none, or has left.
+    pub fn token_of(&self, who: &Subject) -> Option<QueueToken> {
+        let context = &self.context;
+        let subject = queue_token::subject_hash(&context.keys.queue, &context.config.sale, who);
+        let found = context.store.find_by_subject(subject)?;
+        Some(token_of(subject, found))
+    }
+
     /// Whether the token was given to this subject.
     pub fn token_belongs_to(&self, token: &QueueToken, who: &Subject) -> bool {
         let context = &self.context;
@@ -517,6 +525,10 @@ impl TokenVerifier for WaitingRoom {
 
     fn verify_pass(&self, pass: &str) -> Result<Pass, TokenError> {
         Self::verify_pass(self, pass)
+    }
+
+    fn token_belongs_to(&self, token: &QueueToken, who: &Subject) -> bool {
+        Self::token_belongs_to(self, token, who)
     }
 
     fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {

@@ -53,13 +53,13 @@ async function walk(viewport, lang, login) {
 
     step = "sign in";
     await view(page, ["sign_in"]).waitFor();
-    await reads("[data-view=sign_in] h2", t("sale.sign_in_heading"));
+    await reads("[data-view=sign_in] h2", t("sign_in.heading"));
     await at("sign-in");
     await page.fill("[name=login]", login);
     await page.fill("[name=password]", `not ${env.STAGEDOOR_PASSWORD}`);
     await page.click("#sign_in .go");
     await page.locator("#sign_in_error:not([hidden])").waitFor();
-    await reads("#sign_in_error", t("sale.sign_in_wrong"));
+    await reads("#sign_in_error", "아이디나 비밀번호가 맞지 않습니다. 다시 한번 확인해 주세요.");
     await page.fill("[name=password]", env.STAGEDOOR_PASSWORD);
     await page.click("#sign_in .go");
 

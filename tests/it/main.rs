@@ -34,6 +34,7 @@ mod misconfigured_backends;
 mod money_calls;
 mod nodes;
 mod operators;
+mod own_holds;
 mod process;
 mod roles;
 mod rolling;

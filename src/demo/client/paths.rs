@@ -4,7 +4,9 @@
 pub const SALES: &str = "/v1/sales";
 /// Signs a customer in with a hand-off token of the shop.
 pub const SIGN_IN_HANDOFF: &str = "/v1/sign-in/handoff";
-/// Places an order.
+/// Lists the caller's holds.
+pub const HOLDS: &str = "/v1/holds";
+/// Places an order; also lists the caller's orders.
 pub const ORDERS: &str = "/v1/orders";
 
 /// Carries the session as a bearer token.

@@ -35,8 +35,9 @@ pub struct SaleRoom {
     pub room: Arc<WaitingRoom>,
 }
 
-/// The holder of a queue token of this sale. Enough to look; a call that changes something takes
-/// [`VerifiedQueueHolder`].
+/// The holder of a queue entry of this sale: by its token, or where the sale has sign-in by the session, so
+/// that a customer stands at the same place at every device. Enough to look; a call that changes something
+/// takes [`VerifiedQueueHolder`].
 pub struct QueueHolder {
     /// The sale.
     pub sale: Arc<SaleInfo>,
@@ -44,8 +45,6 @@ pub struct QueueHolder {
     pub room: Arc<WaitingRoom>,
     /// The verified token.
     pub token: QueueToken,
-    /// The token as it was presented.
-    pub raw: String,
 }
 
 /// The holder of a queue token whose session shows, where the sale has sign-in, that the token is theirs.
@@ -138,19 +137,29 @@ impl QueueHolder {
         sale_room: SaleRoom,
     ) -> Result<Self, Problem> {
         let SaleRoom { sale, room } = sale_room;
-        let raw = token_from_header_or_cookie(parts, &state.app, "queue-token", &sale.cookies.queue)?
-            .ok_or_else(|| Problem::new(ProblemType::QueueTokenRequired))?
-            .to_owned();
-        let token = room
-            .verify_token(&raw)
-            .map_err(|e| token_problem(ProblemType::QueueTokenRequired, e))?;
-        Ok(Self {
-            sale,
-            room,
-            token,
-            raw,
-        })
+        let presented = token_from_header_or_cookie(parts, &state.app, "queue-token", &sale.cookies.queue)?;
+        let token = match presented {
+            Some(raw) => room
+                .verify_token(raw)
+                .map_err(|e| token_problem(ProblemType::QueueTokenRequired, e))?,
+            None => entry_of_session(parts, state, &sale, &room)?
+                .ok_or_else(|| Problem::new(ProblemType::QueueTokenRequired))?,
+        };
+        Ok(Self { sale, room, token })
     }
+}
+
+fn entry_of_session(
+    parts: &Parts,
+    state: &WaitingRoomState,
+    sale: &SaleInfo,
+    room: &WaitingRoom,
+) -> Result<Option<QueueToken>, Problem> {
+    if sale.sign_in == SignIn::None {
+        return Ok(None);
+    }
+    let session = valid_session(parts, &state.app)?;
+    Ok(session.and_then(|session| room.token_of(&session.subject)))
 }
 
 impl FromRequestParts<WaitingRoomState> for VerifiedQueueHolder {
@@ -200,9 +209,6 @@ impl<S: HasAppState> FromRequestParts<S> for Admissions {
                 let admission = AdmittedOrExpired::from_token(parts, app, sale, raw);
                 admissions.push((sale.id.clone(), admission));
             }
-        }
-        if admissions.is_empty() {
-            return Err(Problem::new(ProblemType::PassRequired));
         }
         Ok(Self(admissions))
     }

@@ -10,7 +10,12 @@ use http::{StatusCode, request::Parts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::edge::handlers::{HandlerResult, params::PathParams, private_json, seats::PerformancePath};
+use crate::edge::handlers::{
+    HandlerResult,
+    params::{PathParams, Query, SaleFilter},
+    private_json,
+    seats::PerformancePath,
+};
 use crate::{
     edge::{
         auth::extractors::{Admitted, Owners},
@@ -85,6 +90,13 @@ pub struct HoldResponse<'a> {
     pub(crate) state: HoldStateView,
 }
 
+/// Holds of the caller.
+#[derive(Serialize, ToSchema)]
+pub struct HoldList<'a> {
+    /// The holds, by performance, the one that ends first in front.
+    pub(crate) holds: Vec<HoldResponse<'a>>,
+}
+
 /// Whether a hold is being paid for.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -116,6 +128,28 @@ pub async fn create(
         HoldOutcome::LimitReached { limit } => Err(limit_reached(limit)),
         HoldOutcome::NoMatchingSeats => Err(Problem::new(ProblemType::NoMatchingSeats)),
     }
+}
+
+/// `GET /v1/holds`: the caller's own holds, also those made in another window or at another device.
+pub async fn list(
+    State(state): State<BoxOfficeState>,
+    Owners(subjects): Owners,
+    Query(SaleFilter { sale }): Query<SaleFilter>,
+) -> HandlerResult {
+    let mut found = Vec::new();
+    for who in &subjects {
+        let holds = state.seating.holds_of(who, sale.as_deref()).await;
+        found.extend(holds.map_err(|e| seating_problem(&state.app, e))?);
+    }
+    let holds = found
+        .iter()
+        .map(|(performance, hold)| hold_view(performance, hold));
+    Ok(private_json(
+        StatusCode::OK,
+        &HoldList {
+            holds: holds.collect(),
+        },
+    ))
 }
 
 /// `GET /v1/holds/{hold}`: one hold.
@@ -279,7 +313,11 @@ fn seat_guids<'a>(plan: &'a Plan, seats: &[SeatIx]) -> Vec<&'a str> {
 }
 
 fn hold_response(status: StatusCode, performance: &Performance, hold: &Hold) -> Response {
-    let view = HoldResponse {
+    private_json(status, &hold_view(performance, hold))
+}
+
+fn hold_view<'a>(performance: &'a Performance, hold: &Hold) -> HoldResponse<'a> {
+    HoldResponse {
         id: hold.id,
         sale: &performance.config().sale,
         performance: &performance.config().performance,
@@ -291,8 +329,7 @@ fn hold_response(status: StatusCode, performance: &Performance, hold: &Hold) -> 
             HoldState::Held => HoldStateView::Held,
             HoldState::Paying => HoldStateView::Paying,
         },
-    };
-    private_json(status, &view)
+    }
 }
 
 fn seats_taken(plan: &Plan, taken: &[SeatIx], alternatives: &[Vec<SeatIx>]) -> Problem {

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
 
 use crate::edge::handlers::{CachedBody, HandlerResult, cacheable, params::PathParams};
 use crate::{
+    checkout::qr_svg,
     edge::{
         auth::credentials,
         auth::extractors::{SalePath, SaleRoom},
@@ -118,6 +119,23 @@ pub async fn sale(
     Ok(page(&state.app, Page::Sale, &request))
 }
 
+/// `GET /sales/{sale}/qr.svg`: the address of the sale's page, for the camera of another device.
+pub(crate) async fn sale_address_code(
+    State(app): State<Arc<AppState>>,
+    SalePath(sale): SalePath,
+) -> Response {
+    let address = format!("{}/sales/{}", app.config.origin, sale.id);
+    let code = sale.address_code.get_or_init(|| qr_svg(&address).into());
+    let mut response = code.clone().into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/svg+xml"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=3600"),
+    );
+    response
+}
+
 /// `GET /sales/{sale}/draw`: how the draw was computed, to be verified in the browser.
 pub async fn draw(State(app): State<Arc<AppState>>, _: PageSale, request: PageRequest) -> Response {
     page(&app, Page::Draw, &request)
@@ -126,6 +144,11 @@ pub async fn draw(State(app): State<Arc<AppState>>, _: PageSale, request: PageRe
 /// `GET /sales/{sale}/seats`: the seat map.
 pub async fn seats(State(app): State<Arc<AppState>>, _: PageSale, request: PageRequest) -> Response {
     page(&app, Page::Seats, &request)
+}
+
+/// `GET /orders`: the visitor's tickets, orders and held seats.
+pub async fn orders(State(app): State<Arc<AppState>>, request: PageRequest) -> Response {
+    page(&app, Page::Orders, &request)
 }
 
 /// `GET /orders/{order}`: an order and its tickets.

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::edge::handlers::{
     HandlerResult,
-    params::{PathParams, Query},
+    params::{PathParams, Query, SaleFilter},
     private_json,
     purchase_admission::{admission_for, sale_of_hold, visit_of},
     task_failed,
@@ -92,16 +92,11 @@ pub struct TicketView {
     pub(crate) qr_png_url: String,
 }
 
-/// Which orders to list.
-#[derive(Deserialize)]
-pub struct OrdersQuery {
-    sale: Option<String>,
-}
-
 /// `POST /v1/orders`: buys the seats of a hold.
 pub async fn create(
     State(state): State<BoxOfficeState>,
     admissions: Admissions,
+    owners: Result<Owners, Problem>,
     IdempotencyKey(key): IdempotencyKey,
     Json(request): Json<OrderRequest>,
 ) -> HandlerResult {
@@ -112,7 +107,7 @@ pub async fn create(
         )
     })?;
     check_payment(&request.payment)?;
-    let visitor = admission_for(&state, admissions, request.hold, &idempotency_key).await?;
+    let visitor = admission_for(&state, admissions, owners, request.hold, &idempotency_key).await?;
     let visit = visit_of(&state, &visitor, request.hold).await?;
     let AdmittedOrExpired {
         sale,
@@ -181,10 +176,10 @@ async fn has_all_seats(checkout: &Checkout, sale: &SaleId, buyer: &Subject, limi
 pub async fn list(
     State(state): State<BoxOfficeState>,
     Owners(subjects): Owners,
-    Query(query): Query<OrdersQuery>,
+    Query(SaleFilter { sale: wanted }): Query<SaleFilter>,
 ) -> HandlerResult {
     let mut orders = Vec::new();
-    let is_wanted = |sale: &&SaleId| query.sale.as_deref().is_none_or(|wanted| wanted == sale.as_str());
+    let is_wanted = |sale: &&SaleId| wanted.as_deref().is_none_or(|wanted| wanted == sale.as_str());
     for sale in state.app.sales.keys().filter(is_wanted) {
         for who in &subjects {
             let of_sale = state.checkout.orders_of(sale, who).await;

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path, Query as AxumQuery};
 use http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::edge::errors::problem::{Problem, ProblemType};
 
@@ -27,6 +27,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             }
         })
     }
+}
+
+/// Which of the caller's holds or orders to list.
+#[derive(Deserialize)]
+pub struct SaleFilter {
+    /// Only those of this sale.
+    pub sale: Option<String>,
 }
 
 fn invalid_parameter(name: &str, reason: &str) -> Problem {

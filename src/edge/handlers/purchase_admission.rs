@@ -2,7 +2,7 @@
 
 use crate::{
     edge::{
-        auth::extractors::{Admissions, AdmittedOrExpired},
+        auth::extractors::{Admissions, AdmittedOrExpired, Owners},
         errors::problem::{Problem, ProblemType},
         state::BoxOfficeState,
     },
@@ -10,16 +10,19 @@ use crate::{
 };
 
 /// The admission that a purchase needs: one of the sale whose seats the hold has. The request names no sale,
-/// and a browser sends the passes of every sale that it was admitted to.
+/// and a browser sends the passes of every sale that it was admitted to. At another device, or after the
+/// visit, it has none: then the hold itself shows that its owner was admitted.
 pub(super) async fn admission_for(
     state: &BoxOfficeState,
     admissions: Admissions,
+    owners: Result<Owners, Problem>,
     hold: HoldId,
     idempotency_key: &str,
 ) -> Result<AdmittedOrExpired, Problem> {
-    let admissions = match admissions.only()? {
-        Ok(admission) => return Ok(admission),
-        Err(several) => several,
+    let admissions = match admissions.only() {
+        Ok(Ok(admission)) => return Ok(admission),
+        Ok(Err(several)) => several,
+        Err(problem) => return owner_of_hold(state, owners, hold).await?.ok_or(problem),
     };
     for subject in admissions.subjects() {
         if let Some(sale) = sale_of_hold(state, hold, &subject).await? {
@@ -32,6 +35,30 @@ pub(super) async fn admission_for(
         }
     }
     Err(Problem::new(ProblemType::HoldGone).with("alternatives", &[(); 0]))
+}
+
+/// The owner of a live hold, as a visitor without a pass.
+async fn owner_of_hold(
+    state: &BoxOfficeState,
+    owners: Result<Owners, Problem>,
+    hold: HoldId,
+) -> Result<Option<AdmittedOrExpired>, Problem> {
+    let subjects = match owners {
+        Ok(Owners(subjects)) => subjects,
+        Err(problem) if problem.kind() == ProblemType::SignInRequired => return Ok(None),
+        Err(problem) => return Err(problem),
+    };
+    for subject in subjects {
+        let sale = sale_of_hold(state, hold, &subject).await?;
+        if let Some(sale) = sale.and_then(|sale| state.app.sale(&sale)) {
+            return Ok(Some(AdmittedOrExpired {
+                sale,
+                pass: None,
+                subject,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 /// The sale of a live hold; `None` when this subject has none of this id.

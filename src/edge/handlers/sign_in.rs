@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -17,9 +17,10 @@ use crate::{
         auth::extractors::SignedIn,
         errors::problem::{Problem, ProblemType},
         handlers::request::{ClientAddress, Json},
-        state::AppState,
+        state::{AppState, SaleInfo, SignIn},
     },
-    kernel::Timestamp,
+    kernel::{Subject, Timestamp},
+    platform::signing::TokenError,
     shop::SignInOutcome,
 };
 
@@ -63,6 +64,7 @@ pub struct CustomerName<'a> {
 pub async fn sign_in(
     State(app): State<Arc<AppState>>,
     ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
     Json(credentials): Json<Credentials>,
 ) -> HandlerResult {
     if let Err(wait) = app.limits.sign_ins.take(address) {
@@ -74,22 +76,30 @@ pub async fn sign_in(
         .spawn_uncancellable(async move { shop.sign_in(&credentials.login, &credentials.password).await })
         .await
         .map_err(task_failed)?;
-    session_response(&app, outcome)
+    session_response(&app, &headers, outcome)
 }
 
 /// `POST /v1/sign-in/handoff`: a session for a token of the shop.
-pub async fn handoff(State(app): State<Arc<AppState>>, Json(request): Json<HandoffRequest>) -> HandlerResult {
+pub async fn handoff(
+    State(app): State<Arc<AppState>>,
+    headers: HeaderMap,
+    Json(request): Json<HandoffRequest>,
+) -> HandlerResult {
     let shop = Arc::clone(&app.shop);
     let outcome = app
         .lifecycle
         .spawn_uncancellable(async move { shop.sign_in_by_handoff(&request.token).await })
         .await
         .map_err(task_failed)?;
-    session_response(&app, outcome)
+    session_response(&app, &headers, outcome)
 }
 
-/// `DELETE /v1/session`: ends the session on every node.
-pub async fn sign_out(State(app): State<Arc<AppState>>, SignedIn(session): SignedIn) -> HandlerResult {
+/// `DELETE /v1/session`: ends the session on every node, and leaves nothing of the customer in the browser.
+pub async fn sign_out(
+    State(app): State<Arc<AppState>>,
+    SignedIn(session): SignedIn,
+    headers: HeaderMap,
+) -> HandlerResult {
     let shop = Arc::clone(&app.shop);
     let signed_out = app
         .lifecycle
@@ -102,10 +112,48 @@ pub async fn sign_out(State(app): State<Arc<AppState>>, SignedIn(session): Signe
     response
         .headers_mut()
         .append(header::SET_COOKIE, app.cookies.remove(SESSION_COOKIE));
+    for removal in foreign_cookies(&app, &headers, None) {
+        response.headers_mut().append(header::SET_COOKIE, removal);
+    }
     Ok(response)
 }
 
-fn session_response(app: &AppState, outcome: SignInOutcome) -> Result<Response, Problem> {
+/// Removes the queue tokens and passes of customers other than `who`: at a shared computer the next customer
+/// must not stand at the place of the last one. A place itself stays with its customer.
+fn foreign_cookies(app: &AppState, headers: &HeaderMap, who: Option<&Subject>) -> Vec<HeaderValue> {
+    let of_customers = app.sales.values().filter(|sale| sale.sign_in == SignIn::Customer);
+    of_customers
+        .flat_map(|sale| {
+            let presented = |name| app.cookies.read(headers, name);
+            let queue = presented(&sale.cookies.queue)
+                .filter(|token| !who.is_some_and(|who| is_token_of(sale, token, who)))
+                .map(|_| app.cookies.remove(&sale.cookies.queue));
+            let pass = presented(&sale.cookies.pass)
+                .filter(|pass| !who.is_some_and(|who| is_pass_of(sale, pass, who)))
+                .map(|_| app.cookies.remove(&sale.cookies.pass));
+            queue.into_iter().chain(pass)
+        })
+        .collect()
+}
+
+fn is_token_of(sale: &SaleInfo, token: &str, who: &Subject) -> bool {
+    let token = sale.tokens.verify_token(token);
+    token.is_ok_and(|token| sale.tokens.token_belongs_to(&token, who))
+}
+
+/// An expired pass may still pay for held seats, and its holder is the session's.
+fn is_pass_of(sale: &SaleInfo, pass: &str, who: &Subject) -> bool {
+    match sale.tokens.verify_pass(pass) {
+        Ok(pass) => sale.tokens.pass_belongs_to(&pass, who),
+        Err(error) => error == TokenError::Expired,
+    }
+}
+
+fn session_response(
+    app: &AppState,
+    headers: &HeaderMap,
+    outcome: SignInOutcome,
+) -> Result<Response, Problem> {
     match outcome {
         SignInOutcome::SignedIn(session) => {
             let body = SessionResponse {
@@ -117,6 +165,10 @@ fn session_response(app: &AppState, outcome: SignInOutcome) -> Result<Response, 
             let ttl = session.expires_at.since(app.clock.now());
             let cookie = app.cookies.set(SESSION_COOKIE, &session.token, ttl);
             response.headers_mut().append(header::SET_COOKIE, cookie);
+            let who = app.shop.read_session(&session.token).ok();
+            for removal in foreign_cookies(app, headers, who.as_ref().map(|session| &session.subject)) {
+                response.headers_mut().append(header::SET_COOKIE, removal);
+            }
             Ok(response)
         }
         SignInOutcome::Rejected => Err(Problem::new(ProblemType::WrongCredentials)),

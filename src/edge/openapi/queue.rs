@@ -17,10 +17,11 @@ use crate::{
 
 const TAG: &str = "queue";
 
-/// A queue token, and the session too where the sale asks for sign-in.
+/// A queue token, and the session too where the sale asks for sign-in; there the session alone will do.
 const OWNER: &[&[Credential]] = &[
     &[Credential::QueueToken],
     &[Credential::QueueToken, Credential::Session],
+    &[Credential::Session],
 ];
 /// An admission pass, and the session too where the sale asks for sign-in.
 pub(super) const ADMITTED: &[&[Credential]] = &[

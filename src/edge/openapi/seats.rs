@@ -14,13 +14,13 @@ use crate::{
     edge::{
         errors::problem::{Problem, ProblemType},
         handlers::{
-            holds::{HoldRequest, HoldResponse, HoldStateView, SwapRequest},
+            holds::{HoldList, HoldRequest, HoldResponse, HoldStateView, SwapRequest},
             seats::{
                 HASHED_PLAN_CACHE, OCTET_STREAM, SNAPSHOT_CACHE, SeatReset, SeatStateView, SeatStatesResponse,
             },
         },
     },
-    kernel::{HoldId, PerformanceId},
+    kernel::{HoldId, PerformanceId, SaleId},
     seating::SeatingPlan,
 };
 
@@ -41,6 +41,7 @@ pub(super) fn operations() -> Vec<OperationDoc> {
         get_seats(),
         stream_seats(),
         hold_seats(),
+        list_holds(),
         get_hold(),
         swap_seats(),
         release_hold(),
@@ -140,17 +141,20 @@ fn stream_seats() -> OperationDoc {
 
 fn hold(operation: OperationDoc, status: u16, description: &str) -> OperationDoc {
     let (sale, performance) = (examples::sale(), examples::performance());
-    let example = HoldResponse {
+    operation.json(status, description, &example_hold(&sale, &performance))
+}
+
+fn example_hold<'a>(sale: &'a SaleId, performance: &'a PerformanceId) -> HoldResponse<'a> {
+    HoldResponse {
         id: examples::hold_id(),
-        sale: &sale,
-        performance: &performance,
+        sale,
+        performance,
         seats: vec!["101-A-12", "101-A-13"],
         expires_at: examples::at(720),
         total: examples::won(264_000),
         extensions_left: 1,
         state: HoldStateView::Held,
-    };
-    operation.json(status, description, &example)
+    }
 }
 
 /// Problems of choosing seats.
@@ -180,6 +184,20 @@ fn hold_seats() -> OperationDoc {
     choosing(hold(operation, 201, "The seats are held."))
         .problems(&[ProblemType::NoMatchingSeats, ProblemType::IdempotencyKeyReused])
         .problems(&ADMITTED_PROBLEMS)
+        .problems(&OUTAGES)
+}
+
+fn list_holds() -> OperationDoc {
+    let (sale, performance) = (examples::sale(), examples::performance());
+    let example = HoldList {
+        holds: vec![example_hold(&sale, &performance)],
+    };
+    OperationDoc::new("list_holds", TAG, "List the caller's holds")
+        .describe("Also those that the caller has made in another window or at another device.")
+        .query::<SaleId>("sale", "Only holds of this sale.")
+        .credentials(OWNER)
+        .json(200, "The holds.", &example)
+        .problems(&OWNER_PROBLEMS)
         .problems(&OUTAGES)
 }
 

@@ -67,7 +67,7 @@ fn sign_out() -> OperationDoc {
         .describe("Ends the session on every node.")
         .credentials(&[&[Credential::Session]])
         .empty(204, "The session has ended.")
-        .sets_cookie("Removes the session cookie.")
+        .sets_cookie("Removes the session cookie, and the customer's queue tokens and passes.")
         .problems(&[
             ProblemType::SignInRequired,
             ProblemType::CrossOrigin,

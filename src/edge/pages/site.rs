@@ -22,17 +22,20 @@ pub enum Page {
     Draw,
     /// The seat map.
     Seats,
+    /// What the visitor has bought, and what is held for them.
+    Orders,
     /// An order and its tickets.
     Order,
 }
 
 impl Page {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Home,
         Self::Sale,
         Self::Plain,
         Self::Draw,
         Self::Seats,
+        Self::Orders,
         Self::Order,
     ];
 
@@ -44,6 +47,7 @@ impl Page {
             Self::Plain => "plain.html",
             Self::Draw => "draw.html",
             Self::Seats => "seats.html",
+            Self::Orders => "orders.html",
             Self::Order => "order.html",
         }
     }

@@ -49,6 +49,8 @@ pub trait TokenVerifier: Send + Sync {
     /// # Errors
     /// [`TokenError`] says what is wrong with it.
     fn verify_pass(&self, pass: &str) -> Result<Pass, TokenError>;
+    /// Whether the queue token was given to this subject.
+    fn token_belongs_to(&self, token: &QueueToken, who: &Subject) -> bool;
     /// Whether the pass was given to this subject.
     fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool;
 }
@@ -134,6 +136,10 @@ impl TokenVerifier for PassVerifier {
             .verified
             .get_or_verify(pass, || open(pass, &self.keys.pass, &self.sale, &self.issuer))?;
         is_in_time(&pass, self.clock.now()).map(|()| pass)
+    }
+
+    fn token_belongs_to(&self, token: &QueueToken, who: &Subject) -> bool {
+        token.subject_hash == queue_token::subject_hash(&self.keys.queue, &self.sale, who)
     }
 
     fn pass_belongs_to(&self, pass: &Pass, who: &Subject) -> bool {

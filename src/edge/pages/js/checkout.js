@@ -108,6 +108,7 @@ function settle(answer, button) {
     return note("message", sorry(answer));
   }
   note("pay_message", sorry(answer));
+  if (answer.status === 401) order.lost(pay);
 }
 
 function go_on({ id, action }) {

@@ -1,5 +1,7 @@
 import { call, backoff } from "./api.js";
 import { t, has, note, sorry, day } from "./i18n.js";
+import { show_holds } from "./own_holds.js";
+import { kept } from "./queue_math.js";
 import { begins } from "./venue_time.js";
 
 const list = document.getElementById("sales");
@@ -29,5 +31,7 @@ async function start(failures = 0) {
   note("message", answer.data.sales.length ? "" : t("home.none"));
   list.replaceChildren(...answer.data.sales.map(card));
   list.ariaBusy = "false";
+  // Asked only by a browser that has signed in or held seats: all others open this page in the same minute.
+  if (kept("sd_name") || kept("sd_held")) show_holds();
 }
 start();

@@ -1,5 +1,7 @@
 // Sound, vibration and notification, only on request: browsers require a press first.
-import { t, put } from "./i18n.js";
+import { lang, put } from "./i18n.js";
+
+const told = { en: "We will tell you when it is your turn", ko: "차례가 되면 알려 드리겠습니다", ja: "順番が来ましたらお知らせします" }[lang];
 
 const audio = new (window.AudioContext ?? window.webkitAudioContext)();
 if ("Notification" in window && Notification.permission === "default") Notification.requestPermission();
@@ -7,7 +9,7 @@ if ("Notification" in window && Notification.permission === "default") Notificat
 /** Says on its buttons that the bell hangs, and rings once. */
 export function start() {
   for (const button of document.querySelectorAll("[data-do=tell]")) {
-    put(button, `✓ ${t("sale.told")}`);
+    put(button, `✓ ${told}`);
     button.disabled = true;
   }
   bell();

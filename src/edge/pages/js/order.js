@@ -25,9 +25,16 @@ async function look() {
   }
   if (answer.ok) just_back = false;
   const history = await call("GET", `${base}/history`);
-  if (answer.status === 404 || answer.status === 401) {
-    put($("#state"), t("order.not_found"));
-    return put($("#text"), t("order.not_found_text"));
+  $("#below").hidden = !answer.ok && !order;
+  if (answer.status === 401) {
+    order ?? tell("order.signed_out", "order.signed_out_text");
+    return (await import("./session.js")).ask_to_sign_in(look);
+  }
+  if (answer.status === 404) {
+    tell("order.not_found", "order.not_found_text");
+    $("#more").hidden = false;
+    $("#more").href = "/orders";
+    return put($("#more"), t("common.my_tickets"));
   }
   failures = answer.ok ? 0 : failures + 1;
   note("message", answer.ok ? "" : sorry(answer));
@@ -40,6 +47,11 @@ async function look() {
   if (history.ok) render_history(list_in(history.data, "history"));
   const waiting = !order || failures || MOVING.includes(order.state) || (order.state === "paid" && !tickets?.length);
   if (waiting) timer = setTimeout(look, failures ? backoff(failures) : jitter(1500));
+}
+
+function tell(heading, text) {
+  put($("#state"), t(heading));
+  put($("#text"), t(text));
 }
 
 const list_in = (data, name) => (Array.isArray(data) ? data : (data?.[name] ?? []));

@@ -90,6 +90,13 @@ function node(tag, className = "", ...inside) {
   return made;
 }
 
+/** A view that a visitor with a place comes to. */
+export async function arrived(view, sale, facts) {
+  if (["prequeue", "waiting"].includes(view)) return (await import("./other_device.js")).offer(sale, facts?.sign_in === "customer");
+  (await import("./own_holds.js")).show_holds(sale);
+  if (view === "left") (await import("./after_visit.js")).show_end(sale, facts?.limits?.seats_per_customer_max);
+}
+
 const [online, reason, guess, accuracy, late_arrivals, missed, chance] = Array.from({ length: 7 }, () => node("p", "soft"));
 const heading = node("h3", "", t("zones"));
 const zones = node("ul", "zones");

@@ -40,7 +40,7 @@ function show(next, take_focus = false) {
   icon.dataset.usual ??= icon.getAttribute("href");
   icon.href = next === "called" ? icon.dataset.called : icon.dataset.usual;
   if (next === "called") ring(t("sale.called_heading"), title());
-  if (["waiting", "missed"].includes(next)) import("./queue_details.js").then((more) => ((show_details = more.show_details), render()), () => {});
+  if (position) import("./queue_details.js").then((more) => ((show_details = more.show_details), more.arrived(next, sale, facts), render()), () => {});
 }
 
 /** The view follows from phase, position and whether the sign-in form is open. */
@@ -48,7 +48,7 @@ function choose() {
   const phase = status?.phase ?? facts?.phase;
   if (!phase) return;
   const state = position?.state;
-  if (signing_in && !active()) return show("sign_in");
+  if (signing_in) return show("sign_in");
   if (state === "called") return show("called", view === "waiting");
   if (state === "admitted") return show("admitted");
   if (phase === "closed") return show("closed");
@@ -96,7 +96,7 @@ function render() {
   $("#draw").hidden = facts?.queue_order !== "fair_draw";
   $("#draw a").href = `/sales/${sale}/draw`;
   $("#who").hidden = !name || signing_in;
-  put($("#who span"), t("sale.hello", { name }));
+  put($("#who span"), t("sign_in.hello", { name }));
   note("notice", phase === "paused" ? `${t("sale.paused_text")} ${status?.notice ?? ""}` : phase === "sold_out" && active() ? t("sale.waiting_list") : status?.notice);
   const ahead = view === "waiting" ? people_in(distance_of(position.number, status), status) : null;
   document.title = view === "called" ? t("sale.called_title") : ahead != null ? t("sale.waiting_title", { n: count(ahead), title: title() }) : title();
@@ -246,7 +246,7 @@ async function leave() {
 async function sign_out() {
   await call("DELETE", "/v1/session");
   remember(null);
-  render();
+  return look(true);
 }
 
 async function tell() {
@@ -260,7 +260,7 @@ const actions = {
   tell,
   sign_in: ask_to_sign_in,
   back: () => ((signing_in = false), render()),
-  ask_leave: () => $("#leave").showModal(),
+  ask_leave: async () => (await import("./leave_queue.js")).ask(leave),
 };
 
 document.addEventListener("click", async (event) => {
@@ -270,7 +270,6 @@ document.addEventListener("click", async (event) => {
   await actions[button.dataset.do]();
   button.ariaDisabled = null;
 });
-$("#leave").addEventListener("close", (event) => event.target.returnValue === "leave" && leave());
 on_wake(() => look(true));
 addEventListener("offline", () => ($("#offline").hidden = false));
 setInterval(() => {
@@ -293,7 +292,7 @@ async function start() {
   const first = facts.performances?.[0];
   import("./venue_time.js").then((m) => put($("#when"), m.begins(first)), () => {});
   put($("#where"), facts.venue ?? first?.venue ?? "");
-  if (facts.demo_login) note("demo", t("sale.demo", facts.demo_login));
+  if (facts.demo_login) note("demo", t("sign_in.demo", facts.demo_login));
   render();
 }
 start();

@@ -4,6 +4,9 @@ import { seat_map } from "./map.js";
 import { seat_list } from "./seat_list.js";
 import { follow } from "./availability.js";
 import { open_checkout, forget_attempt } from "./checkout.js";
+import { show_others, tick_others } from "./other_holds.js";
+import { follow_news } from "./sale_news.js";
+import { kept } from "./queue_math.js";
 import { t, put, note, say, sorry, count, clock } from "./i18n.js";
 import { begins } from "./venue_time.js";
 import { money } from "./money.js";
@@ -11,13 +14,18 @@ import { money } from "./money.js";
 const sale = location.pathname.split("/")[2];
 const base = `/v1/sales/${sale}`;
 const $ = (selector) => document.querySelector(selector);
-const kept = `sd_hold_${sale}`;
 const RENEW_MS = 60000;
 
 let facts;
 let plan;
 let performance_id;
-let hold = null; // the server's answer, with `seats` as guids
+let own = []; // this visitor's holds of the sale, as the server knows them
+let hold = null; // the one of them whose seats are shown as chosen, with `seats` as guids
+let is_signed_out = false;
+let pay_only = false; // the visit is over, and held seats may still be paid for
+let pass_ends_at = null;
+let renewed_at = 0;
+let visit_ends_at = null;
 let chosen = new Set(); // shown as chosen: the hold's seats, or what was just tapped
 let wanted = null; // the newest wish while an earlier one is on its way
 let busy = false;
@@ -52,6 +60,7 @@ function state_in_words(i) {
 function pick(i) {
   note("message", "");
   if (chosen.has(i)) return wish([...chosen].filter((one) => one !== i));
+  if (pay_only) return note("message", t("seats.pay_only"));
   if (plan.state[i]) return say(`${words_of(i)}, ${t("seats.state.taken")}`);
   if (chosen.size >= limit()) return note("message", t("refusal.limit-reached", { limit: limit() }));
   wish([...chosen, i]);
@@ -73,7 +82,7 @@ async function settle() {
     const guids = seats.map((i) => plan.guid[i]);
     if (!hold && !seats.length) break;
     const answer = !seats.length ? await call("DELETE", `/v1/holds/${hold.id}`) : hold ? await call("PATCH", `/v1/holds/${hold.id}`, { seats: guids }) : await persist("POST", `${place()}/holds`, { seats: guids });
-    take(answer, !seats.length);
+    take(answer, !seats.length, () => wish(seats));
   }
   busy = false;
 }
@@ -88,7 +97,8 @@ async function persist(method, path, body) {
   }
 }
 
-function take(answer, emptied) {
+/** `again` repeats the wish, where the answer was that the visitor has to sign in. */
+function take(answer, emptied, again = () => {}) {
   if (answer.ok || (emptied && answer.status === 404)) {
     set_hold(emptied ? null : answer.data);
     return;
@@ -100,21 +110,19 @@ function take(answer, emptied) {
     return;
   }
   if (!wanted) chosen = new Set(hold ? hold.seats.map((guid) => plan.index.get(guid)) : []);
-  if (answer.status === 401 || answer.status === 403) return lost();
+  if (answer.status === 401 || answer.status === 403) return lost(again);
   if (answer.data?.alternatives?.length) offer(answer.data.alternatives);
   else note("message", sorry({ ...answer, data: { limit: limit(), ...answer.data } }));
   render();
 }
 
 function set_hold(next) {
+  own = own.filter((one) => one.id !== hold?.id && one.id !== next?.id);
   hold = next;
+  if (hold) own.push(hold);
   if (!wanted) chosen = new Set(hold ? hold.seats.map((guid) => plan.index.get(guid)) : []);
-  try {
-    if (hold) sessionStorage.setItem(kept, JSON.stringify([hold.id, performance_id]));
-    else sessionStorage.removeItem(kept);
-  } catch {
-    // Without storage the hold is known to this page only.
-  }
+  // The start page then asks for held seats.
+  kept("sd_held", own.length > 0);
   if (!hold) forget_attempt();
   render();
 }
@@ -130,8 +138,9 @@ async function best(zone) {
   const answer = await persist("POST", `${place()}/holds`, { best_available: { quantity, zone, section: null, accessible: wheelchairs } });
   busy = false;
   if (answer.ok && before && !too_many) await call("DELETE", `/v1/holds/${before.id}`);
+  if (before && (too_many || answer.ok)) own = own.filter((one) => one !== before);
   if (!answer.ok && too_many) hold = null;
-  take(answer, false);
+  take(answer, false, () => best(zone));
   if (!answer.ok) return;
   const first = plan.index.get(answer.data.seats[0]);
   view.to_seat(first);
@@ -177,8 +186,21 @@ function render() {
       return item;
     }),
   );
-  const own = hold && hold.seats.length === chosen.size ? hold.total : sum();
-  put($("#total"), own ? t("seats.total", { n: chosen.size, total: money(own) }) : "");
+  const total = hold && hold.seats.length === chosen.size ? hold.total : sum();
+  put($("#total"), total ? t("seats.total", { n: chosen.size, total: money(total) }) : "");
+  show_others(own.filter((one) => one !== hold), { when: (one) => name_of(one.performance), open: open_hold });
+}
+
+function name_of(performance) {
+  const one = facts.performances.find(({ id }) => id === performance);
+  return begins(one) || (one?.title ?? performance);
+}
+
+async function open_hold(next) {
+  if (busy) return;
+  if (next.performance !== performance_id) return open_performance(next.performance, next);
+  hold = null;
+  set_hold(next);
 }
 
 function sum() {
@@ -230,8 +252,10 @@ function changed(seats) {
   setTimeout(() => ((zones_due = false), render_zones()), 400);
 }
 
-async function open_performance(id) {
+/** Shows a performance, with the visitor's hold there, if there is one. */
+async function open_performance(id, shown) {
   unfollow();
+  hold = null;
   performance_id = id;
   for (const button of document.querySelectorAll("#performances button")) button.ariaPressed = String(button.dataset.id === id);
   $("#loading").hidden = false;
@@ -241,38 +265,69 @@ async function open_performance(id) {
   chosen = new Set();
   for (const entry of document.querySelectorAll("#key [data-bit]")) entry.hidden = !plan.kinds.some((kinds) => kinds & entry.dataset.bit);
   view.load(plan);
-  await remembered_hold();
-  unfollow = follow(`${place()}/seats`, plan, { on_change: changed, on_refused: lost });
-  render();
+  set_hold(shown ?? own.find((one) => one.performance === id && one.state === "held") ?? null);
+  $("#loading").hidden = pay_only;
+  if (!pay_only) unfollow = follow(`${place()}/seats`, plan, { on_change: changed, on_refused: () => lost() });
 }
 
-async function remembered_hold() {
-  let id, of;
-  try {
-    [id, of] = JSON.parse(sessionStorage.getItem(kept)) ?? [];
-  } catch {
-    return;
-  }
-  if (!id || of !== performance_id) return;
-  const answer = await call("GET", `/v1/holds/${id}`);
-  set_hold(answer.ok ? answer.data : null);
+/** What the server holds for this visitor, whichever window or device it was chosen with. Says whether it answered. */
+async function load_own() {
+  const answer = await call("GET", `/v1/holds?sale=${sale}`);
+  is_signed_out = answer.status === 401;
+  if (is_signed_out) own = [];
+  if (answer.ok) own = answer.data.holds;
+  return answer.ok || answer.status === 401;
+}
+
+async function refresh_own() {
+  if (busy || !plan || $("#checkout").open || !(await load_own()) || busy) return;
+  const shown = own.find((one) => one.id === hold?.id) ?? own.find((one) => one.performance === performance_id && one.state === "held");
+  hold = null;
+  set_hold(shown ?? null);
 }
 
 /** The pass is renewed while the page is open; once it is lost the queue token may open the door again, else the sale page explains. */
-async function renew() {
-  const answer = await call("PUT", `${base}/admission`, {});
-  if (answer.ok || !answer.status || answer.status >= 500 || answer.status === 429) return answer.ok;
-  const again = await call("POST", `${base}/admission`, {});
-  if (!again.ok) leave_to("#ended");
-  return again.ok;
+async function renew(again) {
+  let answer = await call("PUT", `${base}/admission`, {});
+  if (answer.status && answer.status < 500 && answer.status !== 429 && !answer.ok) answer = await call("POST", `${base}/admission`, {});
+  if (answer.ok) {
+    // A pass that is not prolonged any more ends with the visit.
+    if (now() - renewed_at > RENEW_MS / 2) visit_ends_at = answer.data.expires_at === pass_ends_at ? pass_ends_at : null;
+    pass_ends_at = answer.data.expires_at;
+    renewed_at = now();
+    pay_only = false;
+    return true;
+  }
+  if (!answer.status || answer.status >= 500 || answer.status === 429) return false;
+  if (answer.problem === "sign-in-required" || (is_signed_out && facts?.sign_in === "customer")) await ask_to_sign_in(again);
+  else if (!own.length) leave_to(pass_ends_at ? "#ended" : "");
+  else end_choosing();
+  return false;
+}
+
+function end_choosing() {
+  unfollow();
+  pay_only = true;
+  $("#loading").hidden = true;
+  note("message", t("seats.pay_only"));
+}
+
+/** Signs in over this page, and goes on with `again`. */
+async function ask_to_sign_in(again = () => {}) {
+  const go_on = async () => {
+    await load_own();
+    if ((await renew()) || pay_only) await open_performance(performance_id ?? facts.performances[0].id);
+    again();
+  };
+  (await import("./session.js")).ask_to_sign_in(go_on, facts?.demo_login);
 }
 
 let asking = false;
-async function lost() {
+async function lost(again) {
   if (asking) return;
   asking = true;
-  if (await renew()) await open_performance(performance_id);
-  else note("message", t("problem.offline"));
+  if (await renew(again)) await open_performance(performance_id);
+  else if (!pay_only && $("#signed_out").hidden) note("message", t("problem.offline"));
   asking = false;
 }
 
@@ -282,6 +337,9 @@ function leave_to(hash) {
 }
 
 function tick() {
+  tick_others();
+  const visit_left = visit_ends_at && !pay_only ? Date.parse(visit_ends_at) - now() : 0;
+  note("visit_end", visit_left > 0 ? t("seats.ends_in", { time: clock(visit_left) }) : "");
   if (!hold) return;
   const left = Date.parse(hold.expires_at) - now();
   put($("#hold_clock"), clock(left));
@@ -289,6 +347,7 @@ function tick() {
   if (left > 0 || busy || $("#checkout").dataset.paying) return;
   if ($("#checkout").open) $("#checkout").close();
   set_hold(null);
+  if (pay_only) return leave_to("#ended");
   note("message", t("seats.expired"));
 }
 
@@ -308,7 +367,7 @@ const actions = {
   fewer_wheelchairs: () => ((wheelchairs = Math.max(0, wheelchairs - 1)), render()),
   more_wheelchairs: () => ((wheelchairs = Math.min(limit(), wheelchairs + 1)), (quantity = Math.max(quantity, wheelchairs)), render()),
   more: () => ((quantity = Math.min(limit(), quantity + 1)), render()),
-  checkout: () => !busy && hold && open_checkout({ sale, hold, seats: [...chosen].map((i) => [words_of(i), price_of(label(plan, i).zone)]), set_hold, offer }),
+  checkout: () => !busy && hold && open_checkout({ sale, hold, seats: [...chosen].map((i) => [words_of(i), price_of(label(plan, i).zone)]), set_hold, offer, lost }),
   done: () => $("#leave").showModal(),
   close: () => !$("#checkout").dataset.paying && document.querySelector("dialog[open]").close(),
 };
@@ -317,16 +376,16 @@ document.addEventListener("click", (event) => actions[event.target.closest("[dat
 $("#message").addEventListener("click", () => note("message", ""));
 $("#leave").addEventListener("close", async (event) => {
   if (event.target.returnValue !== "leave") return;
-  if (hold) await call("DELETE", `/v1/holds/${hold.id}`);
+  for (const one of own) await call("DELETE", `/v1/holds/${one.id}`);
   await call("DELETE", `${base}/admission`);
   leave_to("#done");
 });
-on_wake(() => plan && renew());
-setInterval(renew, RENEW_MS);
+on_wake(() => plan && !pay_only && renew().then(refresh_own));
+setInterval(() => pay_only || renew(), RENEW_MS);
 setInterval(tick, 1000);
 
 async function start() {
-  const [answer] = await Promise.all([call("GET", base), renew()]);
+  const [answer] = await Promise.all([call("GET", base), load_own()]);
   if (!answer.ok) {
     note("message", sorry(answer));
     return setTimeout(start, jitter(4000));
@@ -342,16 +401,13 @@ async function start() {
       const button = document.createElement("button");
       button.textContent = begins(one) || (one.title ?? one.id);
       button.dataset.id = one.id;
-      button.onclick = () => !busy && one.id !== performance_id && change_performance(one.id);
+      button.onclick = () => !busy && one.id !== performance_id && open_performance(one.id);
       return button;
     }),
   );
-  await open_performance(facts.performances[0].id);
-}
-
-async function change_performance(id) {
-  if (hold) await call("DELETE", `/v1/holds/${hold.id}`);
-  set_hold(null);
-  await open_performance(id);
+  follow_news(base);
+  await renew();
+  const first = own.find((one) => one.state === "held") ?? own[0];
+  await open_performance(first?.performance ?? facts.performances[0].id);
 }
 start();

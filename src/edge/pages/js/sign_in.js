@@ -1,6 +1,12 @@
 // The form is fetched only by who needs it.
 import { call, jitter } from "./api.js";
-import { t, note, sorry, again_in } from "./i18n.js";
+import { lang, note, sorry, again_in } from "./i18n.js";
+
+const words = {
+  en: { empty: "Please fill in both login and password.", wrong: "Login or password is not right. Please check them once more." },
+  ko: { empty: "아이디와 비밀번호를 모두 적어 주세요.", wrong: "아이디나 비밀번호가 맞지 않습니다. 다시 한번 확인해 주세요." },
+  ja: { empty: "IDとパスワードの両方をご入力ください。", wrong: "IDまたはパスワードが違います。もう一度ご確認ください。" },
+}[lang];
 
 const form = document.getElementById("sign_in");
 /** A session that is missing so soon after signing in was not kept. */
@@ -23,14 +29,14 @@ async function sign_in() {
   if (!keeps_cookies()) return tell_about_cookies();
   const button = form.querySelector(".go");
   const { login, password } = form.elements;
-  if (!login.value.trim() || !password.value) return note("sign_in_error", t("sale.sign_in_empty"));
+  if (!login.value.trim() || !password.value) return note("sign_in_error", words.empty);
   button.disabled = true;
   note("sign_in_error", "");
   const answer = await call("POST", "/v1/sign-in", { login: login.value.trim(), password: password.value });
   if (answer.status === 429 || answer.status === 503) return again_in(jitter(answer.retry_ms || 5000), "sign_in_error", sign_in);
   button.disabled = false;
   if (!answer.ok) {
-    note("sign_in_error", answer.status === 401 ? t("sale.sign_in_wrong") : sorry(answer));
+    note("sign_in_error", answer.status === 401 ? words.wrong : sorry(answer));
     return password.focus();
   }
   password.value = "";

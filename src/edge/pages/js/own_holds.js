@@ -1,0 +1,55 @@
+// The seats that the server holds for this visitor, on pages about something else: their time, and the way back.
+import { call, now, on_wake } from "./api.js";
+import { lang, count, clock } from "./i18n.js";
+
+const words = {
+  en: { kept: "Seats kept for you: {n}. Time left: {time}", paying: "A payment for {n} seats is under way.", go: "Back to my seats", order: "See the payment" },
+  ko: { kept: "고르신 좌석 {n}석을 잡아 두었습니다. 남은 시간 {time}", paying: "좌석 {n}석의 결제가 진행 중입니다.", go: "내 좌석으로 가기", order: "결제 확인하기" },
+  ja: { kept: "お選びの{n}席を確保しています。残り時間 {time}", paying: "{n}席のお支払いを処理しています。", go: "選んだ席に戻る", order: "お支払いを確認する" },
+}[lang];
+const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+
+const box = document.createElement("div");
+box.className = "stack";
+let holds = [];
+let look = () => {};
+
+function line(hold) {
+  const strip = document.createElement("p");
+  strip.className = "strip good";
+  const text = document.createElement("span");
+  const link = document.createElement("a");
+  const is_paying = hold.state === "paying";
+  link.className = "button";
+  link.href = is_paying ? "/orders" : `/sales/${hold.sale}/seats`;
+  link.textContent = is_paying ? words.order : words.go;
+  strip.append(text, " ", link);
+  // On the list of orders the payment itself is shown.
+  link.hidden = is_paying && location.pathname === "/orders";
+  return { strip, text, hold };
+}
+
+let lines = [];
+function tick() {
+  for (const { strip, text, hold } of lines) {
+    const left = Date.parse(hold.expires_at) - now();
+    const is_paying = hold.state === "paying";
+    strip.hidden = !is_paying && left <= 0;
+    text.textContent = fill(is_paying ? words.paying : words.kept, { n: count(hold.seats.length), time: clock(left) });
+  }
+}
+
+/** Shows the holds of one sale, or of all, at the top of the page. */
+export async function show_holds(sale) {
+  look = () => show_holds(sale);
+  const answer = await call("GET", `/v1/holds${sale ? `?sale=${sale}` : ""}`);
+  if (!answer.ok && answer.status !== 401) return;
+  holds = answer.data?.holds ?? [];
+  lines = holds.map(line);
+  box.replaceChildren(...lines.map(({ strip }) => strip));
+  if (!box.isConnected && lines.length) document.getElementById("main").prepend(box);
+  tick();
+}
+
+setInterval(tick, 1000);
+on_wake(() => look());
