@@ -59,7 +59,8 @@ async function walk(viewport, lang, login) {
     await page.fill("[name=password]", `not ${env.STAGEDOOR_PASSWORD}`);
     await page.click("#sign_in .go");
     await page.locator("#sign_in_error:not([hidden])").waitFor();
-    await reads("#sign_in_error", "아이디나 비밀번호가 맞지 않습니다. 다시 한번 확인해 주세요.");
+    const wrong = { ko: "비밀번호가 맞지 않습니다", en: "password is not right" }[lang];
+    check((await page.innerText("#sign_in_error")).includes(wrong), "a wrong password is called wrong");
     await page.fill("[name=password]", env.STAGEDOOR_PASSWORD);
     await page.click("#sign_in .go");
 

@@ -4,6 +4,7 @@ mod backpressure;
 mod command_values;
 mod commands;
 mod draw;
+mod lagging_store;
 mod nodes;
 mod room;
 mod simulation;

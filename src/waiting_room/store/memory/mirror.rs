@@ -71,6 +71,16 @@ impl MemoryStore {
         }
     }
 
+    /// The visits that the shared store ended, and the journal does not have ended yet.
+    pub(crate) fn ending_visits(&self) -> Vec<VisitId> {
+        let state = self.state.read();
+        let ending = state
+            .visits
+            .iter()
+            .filter(|(_, visit)| visit.progress == VisitProgress::Ending);
+        ending.map(|(id, _)| *id).collect()
+    }
+
     /// Sets the progress of visits that the shared store ended or reopened, before the journal says so.
     pub(crate) fn set_progress(&self, visits: &[EndedVisit], progress: VisitProgress) {
         let mut state = self.state.write();

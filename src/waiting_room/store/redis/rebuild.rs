@@ -116,6 +116,7 @@ impl RedisStore {
         self.allocator.set_ceiling(head.ceiling());
         self.epoch.store(head.epoch(), Ordering::Release);
         self.connection.activate(head.epoch(), dataset);
+        self.ends_to_repeat.store(true, Ordering::Release);
     }
 
     async fn get(&self, key: &str) -> Result<Value, StoreError> {

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64},
+        atomic::{AtomicBool, AtomicI64, AtomicU64},
     },
     time::Duration,
 };
@@ -58,6 +58,8 @@ pub(crate) struct RedisStore {
     pub(super) mirrored_seq: AtomicU64,
     /// The last epoch that was complete here.
     pub(super) epoch: AtomicU64,
+    /// Whether the dataset is a new one, which may lack visits that this node ended.
+    pub(super) ends_to_repeat: AtomicBool,
     /// Visits to extend with the next tick, and until when.
     pub(super) extensions: Mutex<HashMap<VisitId, Timestamp>>,
     pub(super) reports: Mutex<BoxOfficeReports>,
@@ -185,6 +187,7 @@ impl RedisStore {
             pending: Mutex::default(),
             mirrored_seq: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            ends_to_repeat: AtomicBool::new(false),
             extensions: Mutex::default(),
             reports: Mutex::default(),
             stock: Mutex::default(),

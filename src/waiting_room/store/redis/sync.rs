@@ -55,7 +55,25 @@ impl RedisStore {
             is_caller,
             ..mirrored
         };
-        self.replay(at.now).await
+        self.replay(at.now).await?;
+        self.repeat_ends(at.now).await
+    }
+
+    /// Tells a dataset that another node rebuilt which visits this node ended before the journal had their
+    /// end: only this node knows. Their ends are journaled when the store hands them out once more.
+    async fn repeat_ends(&self, now: Timestamp) -> Result<(), StoreError> {
+        if !self.ends_to_repeat.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let ending = self.mirror.ending_visits();
+        if ending.is_empty() {
+            return Ok(());
+        }
+        let repeated = self.end_visits(&ending, now).await;
+        if repeated.is_err() {
+            self.ends_to_repeat.store(true, Ordering::Release);
+        }
+        repeated.map(|_| ())
     }
 
     async fn call_sync_state(
