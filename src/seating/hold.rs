@@ -71,6 +71,8 @@ pub enum HoldOutcome {
     },
     /// Not enough free seats match the query, not even apart.
     NoMatchingSeats,
+    /// A request with this idempotency key was done before, and its hold is over.
+    Gone,
 }
 
 /// Outcome of replacing the seats of a hold.

@@ -56,7 +56,7 @@ impl Performance {
         let request = self.new_store_hold(subject, visit, seats, key);
         let reply = self.store.hold(&request).await?;
         self.apply_store_changes().await?;
-        self.hold_outcome(request, reply)
+        self.hold_outcome(request, reply).await
     }
 
     async fn hold_best(
@@ -69,7 +69,8 @@ impl Performance {
         if let Some(key) = &key
             && let Some(reply) = self.store.find_completed(key).await?
         {
-            return self.hold_outcome(self.new_store_hold(subject, visit, Vec::new(), None), reply);
+            let request = self.new_store_hold(subject, visit, Vec::new(), None);
+            return self.hold_outcome(request, reply).await;
         }
         if query.quantity > usize::from(self.config.seats_per_customer_max) {
             return Ok(HoldOutcome::LimitReached {
@@ -90,7 +91,7 @@ impl Performance {
             query.lost_races += 1;
             if !matches!(reply, HoldReply::Taken(_)) || query.lost_races == ATTEMPTS_MAX {
                 self.apply_store_changes().await?;
-                return self.hold_outcome(request, reply);
+                return self.hold_outcome(request, reply).await;
             }
         }
     }
@@ -145,7 +146,7 @@ impl Performance {
         }
     }
 
-    fn hold_outcome(&self, request: StoreHold, reply: HoldReply) -> Result<HoldOutcome, SeatingError> {
+    async fn hold_outcome(&self, request: StoreHold, reply: HoldReply) -> Result<HoldOutcome, SeatingError> {
         Ok(match reply {
             HoldReply::Held {
                 expires_at,
@@ -159,7 +160,12 @@ impl Performance {
                 extensions_left,
                 state: HoldState::Held,
             })),
-            HoldReply::Replayed(record) => HoldOutcome::Held(self.to_hold(record)),
+            HoldReply::Replayed(record) => {
+                let live = self.store.find(record.id, &record.subject).await?;
+                live.map_or(HoldOutcome::Gone, |record| {
+                    HoldOutcome::Held(self.to_hold(record))
+                })
+            }
             HoldReply::IdempotencyKeyReused => return Err(SeatingError::IdempotencyKeyReused),
             HoldReply::Taken(taken) => {
                 let alternatives = self.alternatives(&request.seats, &request.subject);

@@ -37,7 +37,7 @@ export async function open_browser(viewport, lang, { cookies = true } = {}) {
     await mkdir(join(profile, "Default"));
     await writeFile(join(profile, "Default", "Preferences"), JSON.stringify({ profile: { default_content_setting_values: { cookies: 2 } } }));
   }
-  const context = await chromium.launchPersistentContext(profile, {
+  const launch = () => chromium.launchPersistentContext(profile, {
     executablePath: env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
     args: flags,
@@ -47,6 +47,8 @@ export async function open_browser(viewport, lang, { cookies = true } = {}) {
     timezoneId: "Asia/Seoul",
     reducedMotion: "reduce",
   });
+  // Chromium itself sometimes crashes while it starts on a busy machine; no page is open then.
+  const context = await launch().catch((error) => (console.log(`the browser is started once more: ${error.message.split("\n")[0]}`), launch()));
   const page = context.pages()[0] ?? (await context.newPage());
   const complaints = [];
   page.on("console", (message) => message.type() === "error" && !belongs(message) && complaints.push(`${message.text()} ${message.location().url}`));

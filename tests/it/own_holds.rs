@@ -92,6 +92,26 @@ async fn a_session_alone_finds_the_place_and_the_visit_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_over_is_not_handed_out_again() {
+    on_both_backends(async |world| {
+        let fan = Fan::admitted(&world, 1).await;
+        let ask = async || {
+            let body = stagedoor::demo::client::messages::best_available_request(1, None, 0);
+            let key = [(paths::IDEMPOTENCY_KEY, "the same key")];
+            let path = world.performance_path("holds");
+            fan.call_with(Method::POST, &path, Some(body), &key).await
+        };
+        let hold = id(&ask().await.expect(201));
+        assert_eq!(id(&ask().await.expect(201)), hold);
+        let path = format!("{}/{hold}", paths::HOLDS);
+        let released = fan.call(Method::DELETE, &path, None).await;
+        assert_eq!(released.status, 204, "{}", released.json);
+        ask().await.problem(409, "hold-gone");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn held_seats_can_be_paid_for_at_a_device_without_a_pass() {
     on_both_backends(async |world| {
         let fan = Fan::admitted(&world, 1).await;

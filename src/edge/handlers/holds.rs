@@ -127,6 +127,7 @@ pub async fn create(
         }
         HoldOutcome::LimitReached { limit } => Err(limit_reached(limit)),
         HoldOutcome::NoMatchingSeats => Err(Problem::new(ProblemType::NoMatchingSeats)),
+        HoldOutcome::Gone => Err(Problem::new(ProblemType::HoldGone).with("alternatives", &[(); 0])),
     }
 }
 

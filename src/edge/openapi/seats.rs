@@ -182,6 +182,7 @@ fn hold_seats() -> OperationDoc {
             ),
         ]);
     choosing(hold(operation, 201, "The seats are held."))
+        .problem_like(Problem::new(ProblemType::HoldGone).with("alternatives", &[["101-A-14"]]))
         .problems(&[ProblemType::NoMatchingSeats, ProblemType::IdempotencyKeyReused])
         .problems(&ADMITTED_PROBLEMS)
         .problems(&OUTAGES)
