@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::kernel::{Clock, Entropy, HoldId, Subject, Timestamp};
 
 use crate::seating::{
-    allocation::best_available::alternatives,
+    allocation::{best_available::alternatives, windows::is_reserved_seat},
     availability::{Availability, EncodedSnapshot, SeatSubscription, ZoneStock},
     hold::{BeginOutcome, ChangeOutcome, ExtendOutcome, Hold, ReleaseOutcome, RestoredClaim, SeatingError},
-    plan::Plan,
+    plan::{Attribute, Plan},
     pricing::PriceList,
     request_hash::spread_seed,
     seat::{SeatIx, SeatState, SeatStates},
@@ -333,6 +333,28 @@ impl Performance {
         match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(SeatingError::DuplicateSeat(pair[0])),
             None => Ok(()),
+        }
+    }
+
+    /// Checks that seats picked by hand leave those reserved for wheelchair users to them, where `accessible` of
+    /// the customers are: one wheelchair space for each, and their companions beside.
+    ///
+    /// # Errors
+    /// [`SeatingError::ForWheelchairs`] names the seats.
+    pub fn refuse_reserved(&self, seats: &[SeatIx], accessible: u8) -> Result<(), SeatingError> {
+        let states = self.availability.states();
+        let is_space = |seat: &SeatIx| self.plan.has_attribute(*seat, Attribute::Accessible);
+        let reserved: Vec<SeatIx> = if accessible == 0 {
+            let is_reserved = |seat: &SeatIx| is_reserved_seat(&self.plan, &states, *seat);
+            seats.iter().copied().filter(is_reserved).collect()
+        } else {
+            let spaces = seats.iter().copied().filter(is_space);
+            spaces.skip(accessible.into()).collect()
+        };
+        if reserved.is_empty() {
+            Ok(())
+        } else {
+            Err(SeatingError::ForWheelchairs(reserved))
         }
     }
 

@@ -244,7 +244,7 @@ impl Fan {
         self.call(
             Method::POST,
             &world.performance_path("holds"),
-            Some(messages::hold_request(seats)),
+            Some(messages::hold_request(seats, seats.len())),
         )
         .await
     }

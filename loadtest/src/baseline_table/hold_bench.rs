@@ -104,7 +104,7 @@ fn holders(
     let holder = |(proofs, own): (&Proofs, &[String])| {
         let headers = borrowed(proofs);
         let encode = |group: &[String]| {
-            let body = hold_request(group).to_string();
+            let body = hold_request(group, group.len()).to_string();
             let request = HttpRequest::post(holds_path)
                 .with_headers(&headers)
                 .with_body(&body);

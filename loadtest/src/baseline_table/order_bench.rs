@@ -107,7 +107,10 @@ async fn round(server: &Server, buyers: &Arc<Vec<Buyer>>, turn: usize) -> anyhow
 
 async fn buy(client: &Http1Client, buyer: &Buyer, seat: &str) -> anyhow::Result<()> {
     let mut headers = borrowed(&buyer.headers);
-    let (path, body) = (paths::holds(OPEN, PERFORMANCE), hold_request(&[seat]).to_string());
+    let (path, body) = (
+        paths::holds(OPEN, PERFORMANCE),
+        hold_request(&[seat], 1).to_string(),
+    );
     let request = HttpRequest::post(&path).with_headers(&headers).with_body(&body);
     let reply = client.send(&request).await.context("holding")?;
     let hold = reply

@@ -185,9 +185,10 @@ pub fn order_request(hold: &str, card: &str) -> Value {
     json!({ "hold": hold, "payment": { "method": "card", "token": card } })
 }
 
-/// The body of a hold on these seats.
-pub fn hold_request(seats: &[impl AsRef<str>]) -> Value {
-    json!({ "seats": seats.iter().map(AsRef::as_ref).collect::<Vec<&str>>() })
+/// The body of a hold on these seats, for customers of whom `accessible` use a wheelchair.
+pub fn hold_request(seats: &[impl AsRef<str>], accessible: usize) -> Value {
+    let seats: Vec<&str> = seats.iter().map(AsRef::as_ref).collect();
+    json!({ "seats": seats, "accessible": accessible })
 }
 
 /// The body of a hold on the best available seats, `accessible` of them wheelchair places.

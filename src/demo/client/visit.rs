@@ -60,7 +60,7 @@ pub enum SeatChoice {
 impl SeatChoice {
     fn body(&self) -> serde_json::Value {
         match self {
-            Self::Seats(seats) => hold_request(seats),
+            Self::Seats(seats) => hold_request(seats, 0),
             Self::BestAvailable {
                 quantity,
                 zone,

@@ -97,6 +97,8 @@ kinds! {
     VisitEnded = CONFLICT, "visit-ended", "Your visit has ended";
     /// At least one of the seats is held or sold.
     SeatsTaken = CONFLICT, "seats-taken", "Seats are already taken";
+    /// The seats are for people who use a wheelchair and those who come with them.
+    WheelchairSpaces = CONFLICT, "wheelchair-spaces", "These seats are for wheelchair users";
     /// More seats than a customer may have.
     LimitReached = CONFLICT, "limit-reached", "That is more than one customer may have";
     /// No free seats match the request.

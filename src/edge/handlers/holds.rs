@@ -39,6 +39,10 @@ use crate::{
 pub struct HoldRequest {
     /// These seats, each by the plan's `seat_guid`. All are held or none.
     seats: Option<Vec<String>>,
+    /// With `seats`: how many of the customers use a wheelchair. Each may have a wheelchair space, and companion
+    /// seats beside.
+    #[serde(default)]
+    accessible: u8,
     /// The best free seats next to each other.
     best_available: Option<BestAvailableRequest>,
 }
@@ -65,6 +69,9 @@ pub struct BestAvailableRequest {
 pub struct SwapRequest {
     /// The seats by the plan's `seat_guid`. All are swapped or none.
     seats: Vec<String>,
+    /// How many of the customers use a wheelchair, as when seats are held.
+    #[serde(default)]
+    accessible: u8,
 }
 
 /// A hold, as its owner sees it.
@@ -116,7 +123,7 @@ pub async fn create(
     IdempotencyKey(key): IdempotencyKey,
     Json(request): Json<HoldRequest>,
 ) -> HandlerResult {
-    let spec = hold_spec(request, performance.plan(), admitted.sale.seats_per_customer_max)?;
+    let spec = hold_spec(request, &performance, admitted.sale.seats_per_customer_max)?;
     let outcome = performance
         .hold(&admitted.subject, admitted.pass.visit, spec, key.as_deref())
         .await;
@@ -166,7 +173,7 @@ pub async fn swap(
 ) -> HandlerResult {
     owned.not_in_payment()?;
     let limit = owned.performance.config().seats_per_customer_max;
-    let seats = resolve_seats(owned.performance.plan(), &request.seats, limit)?;
+    let seats = resolve_seats(&owned.performance, &request.seats, request.accessible, limit)?;
     let outcome = owned.performance.swap(owned.hold.id, &owned.who, seats).await;
     match outcome.map_err(|e| seating_problem(&app, e))? {
         ChangeOutcome::Changed(hold) => Ok(hold_response(StatusCode::OK, &owned.performance, &hold)),
@@ -270,9 +277,15 @@ impl FromRequestParts<BoxOfficeState> for OwnedHold {
     }
 }
 
-fn hold_spec(request: HoldRequest, plan: &Plan, limit: u8) -> Result<HoldSpec, Problem> {
+fn hold_spec(request: HoldRequest, performance: &Performance, limit: u8) -> Result<HoldSpec, Problem> {
     match (request.seats, request.best_available) {
-        (Some(guids), None) => Ok(HoldSpec::Seats(resolve_seats(plan, &guids, limit)?)),
+        (Some(guids), None) => {
+            let seats = resolve_seats(performance, &guids, request.accessible, limit)?;
+            Ok(HoldSpec::Seats(seats))
+        }
+        (None, Some(_)) if request.accessible > 0 => {
+            Err(invalid("accessible", "belongs into `best_available`"))
+        }
         (None, Some(best)) if best.quantity == 0 || best.accessible > best.quantity => Err(invalid(
             "best_available.quantity",
             "at least 1, and not less than `accessible`",
@@ -287,8 +300,15 @@ fn hold_spec(request: HoldRequest, plan: &Plan, limit: u8) -> Result<HoldSpec, P
     }
 }
 
-/// The plan's seats with these guids, each at most once and at most `limit` of them.
-fn resolve_seats(plan: &Plan, guids: &[String], limit: u8) -> Result<Vec<SeatIx>, Problem> {
+/// The plan's seats with these guids, each at most once and at most `limit` of them; none is reserved for other
+/// customers than the `accessible` who use a wheelchair.
+fn resolve_seats(
+    performance: &Performance,
+    guids: &[String],
+    accessible: u8,
+    limit: u8,
+) -> Result<Vec<SeatIx>, Problem> {
+    let plan = performance.plan();
     if guids.is_empty() {
         return Err(invalid("seats", "at least one seat"));
     }
@@ -306,7 +326,12 @@ fn resolve_seats(plan: &Plan, guids: &[String], limit: u8) -> Result<Vec<SeatIx>
         }
         seats.push(seat);
     }
-    Ok(seats)
+    match performance.refuse_reserved(&seats, accessible) {
+        Err(SeatingError::ForWheelchairs(reserved)) => {
+            Err(Problem::new(ProblemType::WheelchairSpaces).with("reserved", &seat_guids(plan, &reserved)))
+        }
+        _ => Ok(seats),
+    }
 }
 
 fn seat_guids<'a>(plan: &'a Plan, seats: &[SeatIx]) -> Vec<&'a str> {

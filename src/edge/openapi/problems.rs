@@ -53,6 +53,9 @@ pub(super) struct ProblemBody {
     /// `seats-taken`: those of the requested seats that are held or booked by others.
     #[schema(nullable = false)]
     taken: Option<Vec<String>>,
+    /// `wheelchair-spaces`: those of the requested seats that are kept for wheelchair users.
+    #[schema(nullable = false)]
+    reserved: Option<Vec<String>>,
     /// `seats-taken`, `hold-gone`: sets of free seats that come closest to the request.
     #[schema(nullable = false)]
     alternatives: Option<Vec<Vec<String>>>,

@@ -164,6 +164,7 @@ fn choosing(operation: OperationDoc) -> OperationDoc {
         .with("alternatives", &[["101-A-14", "101-A-15"]]);
     operation
         .problem_like(seats_taken)
+        .problem_like(Problem::new(ProblemType::WheelchairSpaces).with("reserved", &["101-A-12"]))
         .problem_like(Problem::new(ProblemType::LimitReached).with("limit", &4))
         .problem_like(Problem::new(ProblemType::UnknownSeat).with("field", &"seats[1]"))
         .problem(ProblemType::Closed)

@@ -3,4 +3,4 @@
 pub(crate) mod best_available;
 pub(crate) mod query;
 pub(crate) mod split_groups;
-mod windows;
+pub(crate) mod windows;

@@ -117,6 +117,22 @@ pub(super) fn may_offer(
     in_zone && (query.accessible > 0 || !is_reserved(plan, states, seats, here))
 }
 
+/// Whether a seat that is picked by hand is reserved for wheelchair users.
+pub(crate) fn is_reserved_seat(plan: &Plan, states: &SeatStates, seat: SeatIx) -> bool {
+    if plan.has_attribute(seat, Attribute::Accessible) {
+        return true;
+    }
+    if !plan.has_attribute(seat, Attribute::Companion) {
+        return false;
+    }
+    let runs = plan.runs_of(Some(plan.zone_index_of(seat))).iter();
+    let mut of_zone = runs.map(|run| plan.seats_of(*run));
+    of_zone.any(|seats| {
+        let here = seats.iter().position(|other| *other == seat);
+        here.is_some_and(|here| is_reserved(plan, states, seats, here))
+    })
+}
+
 /// Wheelchair spaces are reserved for customers who request one. A companion seat is reserved as long as the
 /// space beside it can still be sold; after that anyone may have it, or the venue could never sell out.
 fn is_reserved(plan: &Plan, states: &SeatStates, seats: &[SeatIx], here: usize) -> bool {

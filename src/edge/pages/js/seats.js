@@ -15,10 +15,13 @@ const sale = location.pathname.split("/")[2];
 const base = `/v1/sales/${sale}`;
 const $ = (selector) => document.querySelector(selector);
 const RENEW_MS = 60000;
+const WHEELCHAIR_SPACE = 1;
+const FOR_WHEELCHAIRS = 3; // such a space, or a companion's seat beside it
 
 let facts;
 let plan;
 let performance_id;
+let has_wheelchair = false; // said so, for the seats that are kept for wheelchair users
 let own = []; // this visitor's holds of the sale, as the server knows them
 let hold = null; // the one of them whose seats are shown as chosen, with `seats` as guids
 let is_signed_out = false;
@@ -63,8 +66,24 @@ function pick(i) {
   if (pay_only) return note("message", t("seats.pay_only"));
   if (plan.state[i]) return say(`${words_of(i)}, ${t("seats.state.taken")}`);
   if (chosen.size >= limit()) return note("message", t("refusal.limit-reached", { limit: limit() }));
+  if (plan.kinds[i] & FOR_WHEELCHAIRS && !has_wheelchair) return ask_for_wheelchair(i);
   wish([...chosen, i]);
 }
+
+function ask_for_wheelchair(i) {
+  const dialog = $("#wheelchair");
+  put($("#wheelchair_seat"), words_of(i));
+  dialog.returnValue = "";
+  dialog.onclose = () => {
+    if (dialog.returnValue !== "yes") return;
+    has_wheelchair = true;
+    wish([...chosen, i]);
+  };
+  dialog.showModal();
+}
+
+/** How many wheelchair spaces are asked for: each is for one person. */
+const spaces_in = (seats) => (has_wheelchair ? Math.max(1, seats.filter((i) => plan.kinds[i] & WHEELCHAIR_SPACE).length) : 0);
 
 function wish(seats) {
   chosen = new Set(seats);
@@ -79,9 +98,9 @@ async function settle() {
   while (wanted) {
     const seats = wanted;
     wanted = null;
-    const guids = seats.map((i) => plan.guid[i]);
+    const body = { seats: seats.map((i) => plan.guid[i]), accessible: spaces_in(seats) };
     if (!hold && !seats.length) break;
-    const answer = !seats.length ? await call("DELETE", `/v1/holds/${hold.id}`) : hold ? await call("PATCH", `/v1/holds/${hold.id}`, { seats: guids }) : await persist("POST", `${place()}/holds`, { seats: guids });
+    const answer = !seats.length ? await call("DELETE", `/v1/holds/${hold.id}`) : hold ? await call("PATCH", `/v1/holds/${hold.id}`, body) : await persist("POST", `${place()}/holds`, body);
     take(answer, !seats.length, () => wish(seats));
   }
   busy = false;
@@ -121,6 +140,7 @@ function set_hold(next) {
   hold = next;
   if (hold) own.push(hold);
   if (!wanted) chosen = new Set(hold ? hold.seats.map((guid) => plan.index.get(guid)) : []);
+  has_wheelchair = [...chosen].some((i) => plan.kinds[i] & WHEELCHAIR_SPACE);
   // The start page then asks for held seats.
   kept("sd_held", own.length > 0);
   if (!hold) forget_attempt();
