@@ -7,9 +7,10 @@ use crate::checkout::{
     context::{CheckoutContext, RUNNING_ORDERS_MAX},
     errors::CheckoutError,
     ledger::port::{IdempotencyRecord, LeasedSaga, LedgerError, NewOrder, OpenOutcome},
-    order::{Order, OrderState, PlaceOrder, PlaceOutcome, Reason},
+    order::{Order, OrderState, Reason},
+    outcomes::{PlaceOrder, PlaceOutcome},
     payment::CardToken,
-    saga::{purchase::PURCHASE, runner},
+    saga::{cancellation, purchase::PURCHASE, runner},
     types::HeldSeats,
 };
 use crate::{
@@ -68,7 +69,7 @@ pub(super) async fn place_order(
     let sale = request.sale.clone();
     let order = new_order(context, request, held_seats, request_hash);
     let position = order.position.clone();
-    let id = match context.ledger.open_order(order, context.lease_request()).await? {
+    let id = match open(context, order).await? {
         OpenOutcome::New(lease) => {
             context.counters.add(&sale, |counts| counts.opened += 1);
             let saga = LeasedSaga {
@@ -80,12 +81,28 @@ pub(super) async fn place_order(
             runner::start(context, saga, Some(card));
             lease.order
         }
-        OpenOutcome::Existing(order) => order,
+        OpenOutcome::Existing(order) | OpenOutcome::AwaitingBuyer(order) => order,
         OpenOutcome::KeyReused => return Ok(PlaceOutcome::KeyReused),
     };
     // The permit covers opening only; the running saga holds one of its own.
     drop(permit);
     outcome_of(context, id).await
+}
+
+/// Opens the order. A payment for the same hold that waits at the gateway's page is voided first, because its
+/// buyer has left that page; while this is not confirmed, no second payment begins.
+async fn open(context: &Arc<CheckoutContext>, order: NewOrder) -> Result<OpenOutcome, CheckoutError> {
+    let opened = context
+        .ledger
+        .open_order(order.clone(), context.lease_request())
+        .await?;
+    let OpenOutcome::AwaitingBuyer(former) = opened else {
+        return Ok(opened);
+    };
+    cancellation::void_waiting(context, former, Reason::Replaced).await?;
+    let closed = wait_until(context, former, |order| order.state != OrderState::Refunding);
+    context.order_limiter.while_idle(closed).await?;
+    Ok(context.ledger.open_order(order, context.lease_request()).await?)
 }
 
 /// Waits until `is_reached` holds for an order that runs in this process, at most for the configured response
@@ -134,6 +151,7 @@ pub(super) async fn outcome_of(
             .map_or_else(String::new, ToString::to_string),
     };
     Ok(match order.state {
+        OrderState::Canceled if order.reason.as_ref().is_some_and(Reason::is_unpaid) => declined(&order),
         // A later cancellation does not change the answer to the purchase: it was made.
         OrderState::Paid | OrderState::Canceled => PlaceOutcome::Paid(order.view()),
         OrderState::AwaitingPayment => PlaceOutcome::AwaitingPayment(order.view()),

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod at_the_bank;
 mod attacks;
 mod backpressure;
 mod bad_input;

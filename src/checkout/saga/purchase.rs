@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::checkout::{
     ledger::port::{ClaimOutcome, LedgerError},
-    order::{Order, Reason},
+    order::{Order, OrderState, Reason},
     payment::{AuthorizeOutcome, CardToken, Charge, LookupOutcome, PaymentState, SettleOutcome},
     saga::{
         engine::{SagaTable, Step, StepOutcome, StepResult},
@@ -15,6 +15,7 @@ use crate::checkout::{
     seats::port::{BeginOutcome, SeatsError},
     tickets,
 };
+use crate::kernel::Timestamp;
 
 pub(crate) static PURCHASE: SagaTable<StepContext> = SagaTable {
     name: "purchase",
@@ -71,7 +72,7 @@ pub(super) const DELIVER: Step<StepContext> = Step {
 /// Seat store: held -> paying, for as long as a payment may take.
 async fn begin(step: &StepContext) -> StepResult {
     let order = step.order().await?;
-    let until = step.now().plus(step.checkout.redirect_timeout());
+    let until = step.checkout.payment_page_deadline();
     match step
         .checkout
         .seats
@@ -97,25 +98,16 @@ async fn begin(step: &StepContext) -> StepResult {
     }
 }
 
-/// Returns the seats to the hold, for another try, and closes the attempt.
+/// Takes the seats out of payment and closes the attempt.
 async fn release_hold(step: &StepContext) -> StepResult {
     let order = step.order().await?;
+    if order.state.is_final() {
+        // By an earlier run of this step. The hold may be in another payment by now.
+        return Ok(StepOutcome::Done);
+    }
     let (checkout, now) = (&step.checkout, step.now());
     let reason = order.reason.clone().unwrap_or(Reason::HoldGone);
-    let released = if reason == Reason::SeatsTaken {
-        restore_rival_claims(step, &order).await?
-    } else {
-        // A seat store that misses this call would keep the seats for a payment that has ended.
-        checkout
-            .seats
-            .return_to_hold(
-                &order.performance_key,
-                order.hold,
-                now.plus(checkout.retry_window()),
-            )
-            .await
-    };
-    if let Err(error) = released {
+    if let Err(error) = release_seats(step, &order, &reason).await? {
         tracing::warn!(order = %order.id, %error, "could not return the seats of a failed order; retrying");
         return Ok(StepOutcome::Retry);
     }
@@ -129,6 +121,38 @@ async fn release_hold(step: &StepContext) -> StepResult {
     Ok(StepOutcome::Done)
 }
 
+/// Frees the seats of a buyer who gave them up or stayed away. Other buyers keep their hold, for another
+/// card.
+///
+/// A seat store that misses this call would keep the seats for a payment that has ended.
+async fn release_seats(
+    step: &StepContext,
+    order: &Order,
+    reason: &Reason,
+) -> Result<Result<(), SeatsError>, LedgerError> {
+    let (seats, key) = (&step.checkout.seats, &order.performance_key);
+    Ok(match reason {
+        Reason::SeatsTaken => restore_rival_claims(step, order).await?,
+        Reason::CanceledBeforePayment | Reason::PaymentPageTimedOut => {
+            seats.release(key, order.hold, &order.seat_ids()).await
+        }
+        _ => {
+            seats
+                .return_to_hold(key, order.hold, hold_deadline(step, order))
+                .await
+        }
+    })
+}
+
+/// A buyer who was at the gateway's page keeps the deadline that they were told.
+fn hold_deadline(step: &StepContext, order: &Order) -> Timestamp {
+    if order.payment_url.is_some() {
+        order.payment_deadline
+    } else {
+        step.checkout.payment_page_deadline()
+    }
+}
+
 /// The seat store granted seats that the ledger has given to other orders, so it has lost data. Tells it the
 /// owners, so that it grants the seats to no one else.
 async fn restore_rival_claims(
@@ -137,7 +161,7 @@ async fn restore_rival_claims(
 ) -> Result<Result<(), SeatsError>, LedgerError> {
     let checkout = &step.checkout;
     let (key, seats) = (&order.performance_key, order.seat_ids());
-    let keep_until = step.now().plus(checkout.redirect_timeout());
+    let keep_until = checkout.payment_page_deadline();
     let rivals = checkout.ledger.claims(Some((key, &seats)), keep_until).await?;
     let restored = async {
         checkout.seats.release(key, order.hold, &seats).await?;
@@ -199,8 +223,8 @@ async fn authorize(step: &StepContext) -> StepResult {
         LookupOutcome::Found(PaymentState::Voided | PaymentState::Refunded) => {
             Ok(StepOutcome::Compensate(Reason::TimedOut))
         }
-        _ if step.now() > order.payment_deadline => Ok(StepOutcome::Compensate(Reason::TimedOut)),
-        LookupOutcome::Found(PaymentState::AwaitingBuyer { url }) => await_buyer(step, &url).await,
+        _ if step.now() >= order.payment_deadline => Ok(StepOutcome::Compensate(overdue(&order))),
+        LookupOutcome::Found(PaymentState::AwaitingBuyer { url }) => await_buyer(step, &order, &url).await,
         LookupOutcome::NotFound => match card {
             Some(card) => request_authorization(step, &order, key, card).await,
             None => Ok(StepOutcome::Compensate(Reason::Interrupted)),
@@ -229,20 +253,41 @@ async fn request_authorization(step: &StepContext, order: &Order, key: &str, tok
     match outcome {
         AuthorizeOutcome::Authorized { .. } => Ok(StepOutcome::Done),
         AuthorizeOutcome::Declined { reason } => Ok(StepOutcome::Compensate(Reason::Declined(reason))),
-        AuthorizeOutcome::Redirect { url } => await_buyer(step, &url).await,
+        AuthorizeOutcome::Redirect { url } => await_buyer(step, order, &url).await,
         AuthorizeOutcome::Unknown => Ok(StepOutcome::Retry),
     }
 }
 
-async fn await_buyer(step: &StepContext, url: &str) -> StepResult {
-    let now = step.now();
-    let deadline = now.plus(step.checkout.redirect_timeout());
+fn overdue(order: &Order) -> Reason {
+    if order.state == OrderState::AwaitingPayment {
+        Reason::PaymentPageTimedOut
+    } else {
+        Reason::TimedOut
+    }
+}
+
+async fn await_buyer(step: &StepContext, order: &Order, url: &str) -> StepResult {
+    if order.state == OrderState::AwaitingPayment {
+        step.running.notify_changed();
+        return Ok(StepOutcome::AwaitBuyer(order.payment_deadline));
+    }
+    let deadline = step.checkout.payment_page_deadline();
+    show_deadline(step, order, deadline).await;
     step.checkout
         .ledger
-        .await_payment(step.lease, url, deadline, now)
+        .await_payment(step.lease, url, deadline, step.now())
         .await?;
     step.running.notify_changed();
-    Ok(StepOutcome::AwaitBuyer)
+    Ok(StepOutcome::AwaitBuyer(deadline))
+}
+
+/// The hold shows when it ends. It lasts until the ledger ends it, so the payment does not wait for this.
+async fn show_deadline(step: &StepContext, order: &Order, deadline: Timestamp) {
+    let (seats, key) = (&step.checkout.seats, &order.performance_key);
+    let shown = seats.begin_checkout(key, order.hold, &order.buyer, deadline);
+    if let Err(error) = shown.await {
+        tracing::warn!(order = %order.id, %error, "could not show the payment's deadline; continuing");
+    }
 }
 
 /// The pivot: tickets and event are written in the transaction that sells the seats. From here the saga only

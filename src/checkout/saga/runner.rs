@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::checkout::{
     context::CheckoutContext,
     ledger::port::{FencedLease, LeasedSaga, Position},
-    order::OrderState,
     payment::CardToken,
     saga::{
         engine::{RunResult, SagaEngine, SagaTable},
@@ -76,9 +75,9 @@ async fn count(context: &CheckoutContext, saga: &str, id: OrderId) {
     context.counters.add(&order.performance_key.sale, |counts| {
         counts.late_money += u64::from(saga == LATE_MONEY.name);
         match order.state {
-            OrderState::Declined | OrderState::Expired => counts.unpaid += 1,
-            OrderState::Refunded | OrderState::Canceled => counts.refunded += 1,
-            _ => {}
+            state if !state.is_final() => {}
+            _ if order.reason.is_some_and(|reason| !reason.is_unpaid()) => counts.refunded += 1,
+            _ => counts.unpaid += 1,
         }
     });
 }

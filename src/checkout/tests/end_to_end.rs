@@ -69,6 +69,7 @@ async fn open(
         order_response_wait: Duration::from_secs(30),
         gateway_timeout: Duration::from_secs(5),
         payment_timeout: Duration::from_secs(20),
+        payment_page_timeout: Duration::from_mins(10),
     };
     let deps = Deps {
         clock,

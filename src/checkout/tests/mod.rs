@@ -1,5 +1,6 @@
 //! Checkout against a seat store that loses data and a gateway that breaks its word, checked independently.
 
+mod at_the_gateway;
 mod crash_points;
 mod end_to_end;
 mod random_schedules;

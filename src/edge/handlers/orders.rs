@@ -262,7 +262,8 @@ pub async fn confirm(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: 
     order_response(outcome.ok_or_else(no_such_order)?)
 }
 
-/// `POST /v1/orders/{order}/cancel`: returns all seats of a paid order and refunds it.
+/// `POST /v1/orders/{order}/cancel`: returns all seats of a paid order and refunds it, or ends the payment of
+/// an order whose buyer is at the bank.
 pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: NoFields) -> HandlerResult {
     let checkout = Arc::clone(&state.checkout);
     let OwnedOrder { order, who } = owned;
@@ -275,7 +276,9 @@ pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: N
     match outcome.map_err(|e| state.app.checkout_problem("cancel", &e))? {
         CancelOutcome::Canceled(order) => Ok(private_json(StatusCode::OK, &order)),
         CancelOutcome::InProgress(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
-        CancelOutcome::NotPaid(order) => Err(Problem::new(ProblemType::NotCancelable).with("order", &order)),
+        CancelOutcome::NotCancelable(order) => {
+            Err(Problem::new(ProblemType::NotCancelable).with("order", &order))
+        }
         CancelOutcome::DoorsOpen(order) => Err(doors_open().with("order", &order)),
         CancelOutcome::NotFound => Err(no_such_order()),
     }
