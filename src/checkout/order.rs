@@ -201,6 +201,12 @@ pub struct Order {
 }
 
 impl Order {
+    /// Whether there is nothing to pay. The payment gateway never hears of such an order.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.total.amount == 0
+    }
+
     /// Seat ids of the plan.
     #[must_use]
     pub fn seat_ids(&self) -> Vec<String> {

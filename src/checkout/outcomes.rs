@@ -16,10 +16,8 @@ pub struct PlaceOrder {
     pub visit: VisitId,
     /// The hold to buy.
     pub hold: HoldId,
-    /// Payment method: `card`.
-    pub method: String,
-    /// The card's token; never logged, never stored.
-    pub token: String,
+    /// Token of the card that pays; not needed for free seats. Never logged, never stored.
+    pub token: Option<String>,
     /// Idempotency key of the request, unique per buyer.
     pub idempotency_key: String,
 }
@@ -28,7 +26,6 @@ impl fmt::Debug for PlaceOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PlaceOrder")
             .field("sale", &self.sale)
-            .field("method", &self.method)
             .finish_non_exhaustive()
     }
 }
@@ -54,6 +51,8 @@ pub enum PlaceOutcome {
         /// Up to three groups of seats, as good as those in the hold, that are free.
         alternatives: Vec<Vec<String>>,
     },
+    /// The seats are not free, and the request has no card.
+    PaymentRequired,
     /// The doors of the performance are open: nothing is sold any more.
     DoorsOpen,
     /// The idempotency key was used with another request.

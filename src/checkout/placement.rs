@@ -65,7 +65,12 @@ pub(super) async fn place_order(
     if context.are_doors_open(&held_seats.performance_key) {
         return Ok(PlaceOutcome::DoorsOpen);
     }
-    let (card, visit) = (CardToken::new(request.token.clone()), request.visit);
+    let is_free = held_seats.total.amount == 0;
+    let card = request.token.clone().filter(|_| !is_free).map(CardToken::new);
+    if card.is_none() && !is_free {
+        return Ok(PlaceOutcome::PaymentRequired);
+    }
+    let visit = request.visit;
     let sale = request.sale.clone();
     let order = new_order(context, request, held_seats, request_hash);
     let position = order.position.clone();
@@ -78,7 +83,7 @@ pub(super) async fn place_order(
                 sale,
                 position,
             };
-            runner::start(context, saga, Some(card));
+            runner::start(context, saga, card);
             lease.order
         }
         OpenOutcome::Existing(order) | OpenOutcome::AwaitingBuyer(order) => order,
@@ -176,7 +181,10 @@ pub(super) async fn outcome_of(
 fn request_hash(context: &CheckoutContext, request: &PlaceOrder) -> String {
     let body = format!(
         "{}\n{}\n{}\n{}",
-        request.sale, request.hold, request.method, request.token
+        request.sale,
+        request.hold,
+        method(request),
+        request.token.as_deref().unwrap_or_default()
     );
     let mut keyed = context
         .keys
@@ -188,6 +196,10 @@ fn request_hash(context: &CheckoutContext, request: &PlaceOrder) -> String {
     base64url(&sha256(&keyed))
 }
 
+fn method(request: &PlaceOrder) -> &'static str {
+    if request.token.is_some() { "card" } else { "none" }
+}
+
 /// The order as the first ledger transaction writes it.
 pub(super) fn new_order(
     context: &CheckoutContext,
@@ -197,12 +209,12 @@ pub(super) fn new_order(
 ) -> NewOrder {
     let now = context.clock.now();
     NewOrder {
+        method: method(&request).into(),
         id: OrderId::new(now, context.entropy.as_ref()),
         buyer: request.buyer,
         visit: request.visit,
         hold: request.hold,
         held_seats,
-        method: request.method,
         idempotency_key: request.idempotency_key,
         request_hash,
         position: PURCHASE.start(now),

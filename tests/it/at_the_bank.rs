@@ -100,7 +100,12 @@ async fn an_order_left_at_the_bank_ends_when_it_says() {
     );
 
     let seat = str_of(&hold["seats"][0]);
-    tokio::time::sleep(deadline.since(world.clock.now()) - Duration::from_millis(700)).await;
+    tokio::time::sleep(
+        deadline
+            .minus(Duration::from_millis(700))
+            .since(world.clock.now()),
+    )
+    .await;
     assert_eq!(order(&fan, &waiting).await["state"], "awaiting_payment");
     assert_eq!(other.seat(&world, seat).await, "held");
     tokio::time::sleep(deadline.since(world.clock.now())).await;

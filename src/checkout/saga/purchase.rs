@@ -112,7 +112,7 @@ async fn release_hold(step: &StepContext) -> StepResult {
         return Ok(StepOutcome::Retry);
     }
     // Money can still arrive unless it was never requested or was declined for good.
-    let is_settled = order.payment_key.is_none() || matches!(reason, Reason::Declined(_));
+    let is_settled = order.is_free() || order.payment_key.is_none() || matches!(reason, Reason::Declined(_));
     let payment_check_at = (!is_settled).then(|| now.plus(checkout.config.payment_timeout));
     checkout
         .ledger
@@ -201,6 +201,9 @@ async fn authorize(step: &StepContext) -> StepResult {
         return Ok(StepOutcome::Compensate(Reason::HoldGone));
     }
     let order = step.order().await?;
+    if order.is_free() {
+        return Ok(StepOutcome::Skipped);
+    }
     let key = payment_key(&order)?;
     let card = step.card.lock().clone();
     if let Some(card) = card
@@ -324,6 +327,10 @@ async fn book(step: &StepContext) -> StepResult {
 
 async fn capture(step: &StepContext) -> StepResult {
     let order = step.order().await?;
+    if order.is_free() {
+        record_paid(step, &order).await?;
+        return Ok(StepOutcome::Skipped);
+    }
     let key = payment_key(&order)?;
     let capturing = step.checkout.gateway.capture(key, order.total);
     match step
@@ -332,15 +339,7 @@ async fn capture(step: &StepContext) -> StepResult {
         .await
     {
         SettleOutcome::Done => {
-            step.checkout
-                .ledger
-                .record_capture(step.lease, step.now())
-                .await?;
-            step.checkout
-                .counters
-                .add(&order.performance_key.sale, |counts| counts.paid += 1);
-            step.running.release_visit();
-            step.running.notify_changed();
+            record_paid(step, &order).await?;
             Ok(StepOutcome::Done)
         }
         SettleOutcome::Refused { reason } => {
@@ -348,6 +347,17 @@ async fn capture(step: &StepContext) -> StepResult {
         }
         SettleOutcome::Unknown => Ok(StepOutcome::Retry),
     }
+}
+
+async fn record_paid(step: &StepContext, order: &Order) -> Result<(), LedgerError> {
+    let (checkout, now) = (&step.checkout, step.now());
+    checkout.ledger.record_capture(step.lease, now).await?;
+    checkout
+        .counters
+        .add(&order.performance_key.sale, |counts| counts.paid += 1);
+    step.running.release_visit();
+    step.running.notify_changed();
+    Ok(())
 }
 
 /// Marks the tickets as delivered. They are signed each time the buyer requests them.

@@ -106,7 +106,8 @@ pub(crate) async fn check_late_money(context: &Arc<CheckoutContext>, id: OrderId
     let Some(order) = context.ledger.order(id).await? else {
         return Ok(());
     };
-    let Some(key) = order.payment_key.as_deref().filter(|_| order.state.is_final()) else {
+    let may_have_money = order.state.is_final() && !order.is_free();
+    let Some(key) = order.payment_key.as_deref().filter(|_| may_have_money) else {
         return Ok(());
     };
     let now = context.clock.now();

@@ -20,7 +20,8 @@ use crate::kernel::OrderId;
 /// All sagas of an order.
 pub(crate) static SAGAS: [&SagaTable<StepContext>; 3] = [&PURCHASE, &REFUND, &LATE_MONEY];
 
-/// Starts a task that runs the saga until it ends. `card` is present only for a new purchase.
+/// Starts a task that runs the saga until it ends. `card` is present only for a new purchase that is not
+/// free.
 pub(crate) fn start(context: &Arc<CheckoutContext>, saga: LeasedSaga, card: Option<CardToken>) {
     let running = context
         .running_orders

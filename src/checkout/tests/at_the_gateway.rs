@@ -129,7 +129,7 @@ async fn an_abandoned_order_frees_its_seats_at_its_deadline() {
         let deadline = waiting.payment_deadline.unwrap();
         assert_eq!(deadline, began.plus(PAYMENT_PAGE_TIMEOUT), "as configured");
 
-        clock.advance(PAYMENT_PAGE_TIMEOUT - A_MOMENT);
+        clock.advance(PAYMENT_PAGE_TIMEOUT.saturating_sub(A_MOMENT));
         let confirmed = world.checkout.confirm(waiting.id, &buyer(1)).await.unwrap();
         assert!(matches!(confirmed, Some(PlaceOutcome::AwaitingPayment(_))));
         assert_eq!(order(&world, waiting.id).await.payment_deadline, Some(deadline));

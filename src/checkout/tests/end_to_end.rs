@@ -106,15 +106,13 @@ async fn buy(seats: Arc<Seating>, checkout: Arc<Checkout>, n: u32) -> PlaceOutco
     } else {
         "tok_ok"
     };
-    let (method, idempotency_key) = ("card".to_owned(), "k".to_owned());
     let order = PlaceOrder {
         sale: performance_key().sale,
         buyer: customer,
         visit,
         hold: hold.id,
-        method,
-        token: token.into(),
-        idempotency_key,
+        token: Some(token.into()),
+        idempotency_key: "k".into(),
     };
     checkout.place_order(order).await.unwrap()
 }

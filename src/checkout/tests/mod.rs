@@ -3,6 +3,7 @@
 mod at_the_gateway;
 mod crash_points;
 mod end_to_end;
+mod free_seats;
 mod random_schedules;
 mod scenarios;
 mod seat_store_recovery;

@@ -13,8 +13,9 @@ use crate::{
     checkout::{HistoryEntry, OrderState, OrderView, Ticket},
     edge::{
         errors::problem::{Problem, ProblemType},
-        handlers::orders::{
-            OrderHistory, OrderList, OrderRequest, TICKET_CODE_CACHE, TicketList, TicketView,
+        handlers::{
+            order_request::OrderRequest,
+            orders::{OrderHistory, OrderList, TICKET_CODE_CACHE, TicketList, TicketView},
         },
     },
     kernel::{OrderId, SaleId},
@@ -107,7 +108,10 @@ fn place_order() -> OperationDoc {
         )
         .header::<String>("Idempotency-Key", "1 to 255 visible ASCII characters.", true)
         .credentials(ADMITTED)
-        .body::<OrderRequest>(&[("card", request)]);
+        .body::<OrderRequest>(&[
+            ("card", request),
+            ("free seats", json!({ "hold": examples::HOLD })),
+        ]);
     placed(operation)
         .problems(&ADMITTED_PROBLEMS)
         .problem(ProblemType::StoreRecovering)

@@ -4,6 +4,7 @@ mod crash_point;
 mod gateway;
 mod ledger;
 mod seats;
+mod timing;
 
 use std::{
     collections::BTreeMap,
@@ -21,11 +22,13 @@ use testkit::Postgres;
 pub(super) use self::{
     crash_point::CrashPoint,
     gateway::{CrashingGateway, FakeGateway},
+    timing::PAYMENT_PAGE_TIMEOUT,
 };
 use self::{
     gateway::GatewayPayment,
     ledger::CrashingLedger,
     seats::{CrashingSeats, FakeSeats},
+    timing::Timing,
 };
 use crate::{
     checkout::{
@@ -37,7 +40,7 @@ use crate::{
         order::{Order, OrderState},
         payment::PaymentState,
     },
-    kernel::{Clock, HoldId, OrderId, OsEntropy, SaleId, Subject, SystemClock, Timestamp, VisitId},
+    kernel::{Clock, HoldId, OrderId, OsEntropy, SaleId, Subject, Timestamp, VisitId},
     platform::{keys::Keys, shutdown::Lifecycle},
 };
 
@@ -103,25 +106,6 @@ pub(crate) struct World {
     timing: Timing,
 }
 
-/// The clock of a world, and its limit for payments whose outcome is unknown.
-#[derive(Clone)]
-struct Timing {
-    clock: Arc<dyn Clock>,
-    payment_timeout: Duration,
-}
-
-impl Timing {
-    fn real(payment_timeout: Duration) -> Self {
-        Self {
-            clock: Arc::new(SystemClock::new()),
-            payment_timeout,
-        }
-    }
-}
-
-/// How long a buyer has at the gateway's page in worlds with a clock of their own.
-pub(crate) const PAYMENT_PAGE_TIMEOUT: Duration = Duration::from_millis(7_500);
-
 pub(crate) fn buyer(n: u32) -> Subject {
     Subject::customer(&n.to_string()).unwrap()
 }
@@ -132,8 +116,7 @@ pub(crate) fn request(customer: u32, hold: HoldId, card: &str, key: &str) -> Pla
         buyer: buyer(customer),
         visit: VisitId::random(&OsEntropy),
         hold,
-        method: "card".into(),
-        token: card.into(),
+        token: Some(card.into()),
         idempotency_key: key.into(),
     }
 }
@@ -301,6 +284,11 @@ impl World {
             }
             let paid = order.payment_key.as_ref().and_then(|key| money.remove(key));
             let state = paid.as_ref().map(|payment| payment.state.clone());
+            if order.is_free() {
+                assert_eq!(state, None, "I2: a free order reached the gateway");
+                assert_eq!(tickets.is_empty(), order.state != OrderState::Paid);
+                continue;
+            }
             let captured = state == Some(PaymentState::Captured);
             let reserved = matches!(
                 state,
