@@ -232,6 +232,10 @@ async fn authorize(step: &StepContext) -> StepResult {
             Some(card) => request_authorization(step, &order, key, card).await,
             None => Ok(StepOutcome::Compensate(Reason::Interrupted)),
         },
+        // A growing pause would miss the deadline that the buyer was told.
+        LookupOutcome::Unknown if order.state == OrderState::AwaitingPayment => {
+            Ok(StepOutcome::AwaitBuyer(order.payment_deadline))
+        }
         LookupOutcome::Unknown => Ok(StepOutcome::Retry),
     }
 }
@@ -270,16 +274,19 @@ fn overdue(order: &Order) -> Reason {
 }
 
 async fn await_buyer(step: &StepContext, order: &Order, url: &str) -> StepResult {
-    if order.state == OrderState::AwaitingPayment {
-        step.running.notify_changed();
-        return Ok(StepOutcome::AwaitBuyer(order.payment_deadline));
+    let (checkout, waits) = (&step.checkout, order.state == OrderState::AwaitingPayment);
+    let deadline = if waits {
+        order.payment_deadline
+    } else {
+        checkout.payment_page_deadline()
+    };
+    if !waits {
+        show_deadline(step, order, deadline).await;
     }
-    let deadline = step.checkout.payment_page_deadline();
-    show_deadline(step, order, deadline).await;
-    step.checkout
-        .ledger
-        .await_payment(step.lease, url, deadline, step.now())
-        .await?;
+    if !waits || order.payment_url.as_deref() != Some(url) {
+        let (lease, now) = (step.lease, step.now());
+        checkout.ledger.await_payment(lease, url, deadline, now).await?;
+    }
     step.running.notify_changed();
     Ok(StepOutcome::AwaitBuyer(deadline))
 }
