@@ -70,10 +70,11 @@ pub async fn run(options: DemoOptions, mut settings: Settings) -> anyhow::Result
     if let Some(draw) = &mut sale.draw {
         draw.beacon_url = sandbox_beacon(draw)?;
     }
-    // The stored sale cannot be edited, and a payment may take longer now than when it was stored.
+    // The stored sale cannot be edited, and payments may have other limits now than when it was stored.
     sale.hold_ttl_s = sale
         .hold_ttl_s
         .max(settings.checkout.payment_timeout_s)
+        .min(settings.checkout.payment_page_timeout_s)
         .min(sale.visit_max_s);
     print_summary(&options, &settings, &sale, is_new, clock.now());
     let crowd = crowd_config(&options, &settings, &sale, clock.now());

@@ -1,6 +1,6 @@
 //! What the facade, the saga steps and the recovery share.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -14,7 +14,7 @@ use crate::checkout::{
     types::{CheckoutStats, Config, PerformanceKey, SaleConfig},
 };
 use crate::{
-    kernel::{Clock, Entropy, SaleId},
+    kernel::{Clock, Entropy, SaleId, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle},
 };
 
@@ -64,14 +64,9 @@ impl CheckoutContext {
             .unwrap_or(unknown)
     }
 
-    /// How long a buyer may stay on the gateway's page, and how long the seats are kept for a payment.
-    pub(crate) fn redirect_timeout(&self) -> Duration {
-        self.config.payment_timeout * 5
-    }
-
-    /// How long the buyer keeps the hold after a declined card, to try another one.
-    pub(crate) fn retry_window(&self) -> Duration {
-        self.config.payment_timeout.max(Duration::from_mins(2))
+    /// When a buyer who is sent to the gateway's page now, or asked for another card, loses the seats.
+    pub(crate) fn payment_page_deadline(&self) -> Timestamp {
+        self.clock.now().plus(self.config.payment_page_timeout)
     }
 
     pub(crate) fn sale(&self, sale: &SaleId) -> Option<&SaleConfig> {

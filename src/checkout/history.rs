@@ -57,6 +57,7 @@ fn history_entry(entry: &SagaLogEntry) -> Option<HistoryEntry> {
         "waiting" => ("waiting", "history.waiting_for_buyer"),
         "retrying" => ("retrying", "history.retrying"),
         "refused" => ("refused", "history.refused"),
+        "canceled" => ("canceled", "history.payment_canceled"),
         _ => return None,
     };
     Some(HistoryEntry {

@@ -16,6 +16,7 @@ pub mod ledger;
 mod order;
 mod order_limiter;
 mod outbox;
+mod outcomes;
 pub mod payment;
 mod placement;
 pub(crate) mod saga;
@@ -29,11 +30,9 @@ pub mod webhooks;
 
 pub use self::{
     errors::{CheckoutError, OpenError},
-    order::{
-        CancelOutcome, HistoryEntry, OrderState, OrderView, PaymentAction, PlaceOrder, PlaceOutcome,
-        WebhookOutcome,
-    },
+    order::{HistoryEntry, OrderState, OrderView, PaymentAction},
     outbox::EventPublisher,
+    outcomes::{CancelOutcome, PlaceOrder, PlaceOutcome, WebhookOutcome},
     service::{Checkout, Deps, LedgerLocation},
     tickets::{Ticket, TicketClaims, qr_png, qr_svg, verify_ticket},
     types::{ClaimedSeats, Config, HeldSeats, PerformanceKey, SaleConfig, SeatInfo},

@@ -1,4 +1,4 @@
-//! The order and its states, and the views and outcomes that buyers see.
+//! The order and its states, and the views that buyers see.
 
 use std::fmt;
 
@@ -21,11 +21,12 @@ pub enum OrderState {
     Declined,
     /// The seats were gone before any money moved.
     Expired,
-    /// The money is being returned.
+    /// The money is being returned, or a payment that the buyer canceled is being voided.
     Refunding,
     /// The service returned the money, because it could not deliver the seats.
     Refunded,
-    /// The buyer canceled; money and seats were returned.
+    /// The buyer canceled, or did not come back from the gateway's page in time. Money, if any moved, and
+    /// seats were returned.
     Canceled,
     /// The order takes far longer than it should. It is still retried, and an operator should look at it.
     Stuck,
@@ -85,14 +86,20 @@ pub enum Reason {
     Declined(String),
     /// The process died before the card reached the gateway.
     Interrupted,
-    /// The gateway, or the buyer on its page, did not answer in time.
+    /// The gateway did not answer in time.
     TimedOut,
     /// The gateway refused to capture the money that it had authorized, with its reason.
     CaptureRefused(String),
     /// The money arrived after the order was closed, and the seats were sold to another order.
     LateMoney,
-    /// The buyer canceled the order.
+    /// The buyer canceled the paid order.
     CanceledByBuyer,
+    /// The buyer canceled while the payment waited at the gateway's page.
+    CanceledBeforePayment,
+    /// The buyer did not come back from the gateway's page in time.
+    PaymentPageTimedOut,
+    /// The buyer left the gateway's page and pays for the same hold in another way.
+    Replaced,
 }
 
 impl fmt::Display for Reason {
@@ -107,6 +114,9 @@ impl fmt::Display for Reason {
             Self::CaptureRefused(why) => write!(f, "capture_refused:{why}"),
             Self::LateMoney => f.write_str("late_money"),
             Self::CanceledByBuyer => f.write_str("canceled_by_buyer"),
+            Self::CanceledBeforePayment => f.write_str("canceled_before_payment"),
+            Self::PaymentPageTimedOut => f.write_str("payment_page_timed_out"),
+            Self::Replaced => f.write_str("replaced"),
         }
     }
 }
@@ -125,6 +135,9 @@ impl Reason {
             ("capture_refused", why) => Self::CaptureRefused(why.into()),
             ("late_money", _) => Self::LateMoney,
             ("canceled_by_buyer", _) => Self::CanceledByBuyer,
+            ("canceled_before_payment", _) => Self::CanceledBeforePayment,
+            ("payment_page_timed_out", _) => Self::PaymentPageTimedOut,
+            ("replaced", _) => Self::Replaced,
             _ => return None,
         })
     }
@@ -136,8 +149,20 @@ impl Reason {
             Self::HoldGone | Self::SeatsTaken | Self::QuotaReached => OrderState::Expired,
             Self::Declined(_) | Self::Interrupted | Self::TimedOut => OrderState::Declined,
             Self::CaptureRefused(_) | Self::LateMoney => OrderState::Refunded,
-            Self::CanceledByBuyer => OrderState::Canceled,
+            Self::CanceledByBuyer
+            | Self::CanceledBeforePayment
+            | Self::PaymentPageTimedOut
+            | Self::Replaced => OrderState::Canceled,
         }
+    }
+
+    /// Whether an order that is undone for this reason was never paid.
+    #[must_use]
+    pub fn is_unpaid(&self) -> bool {
+        !matches!(
+            self,
+            Self::CaptureRefused(_) | Self::LateMoney | Self::CanceledByBuyer
+        )
     }
 }
 
@@ -168,13 +193,20 @@ pub struct Order {
     pub payment_key: Option<String>,
     /// Page of the gateway that the buyer has to visit.
     pub payment_url: Option<String>,
-    /// When an authorization that is still unknown is given up.
+    /// When an authorization that is still unknown is given up; once the buyer has to visit the gateway's
+    /// page, when the order is canceled and its seats are free.
     pub payment_deadline: Timestamp,
     /// When the order was placed.
     pub created_at: Timestamp,
 }
 
 impl Order {
+    /// Whether there is nothing to pay. The payment gateway never hears of such an order.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.total.amount == 0
+    }
+
     /// Seat ids of the plan.
     #[must_use]
     pub fn seat_ids(&self) -> Vec<String> {
@@ -206,6 +238,7 @@ impl Order {
                     kind: "redirect",
                     url,
                 }),
+            payment_deadline: (self.state == OrderState::AwaitingPayment).then_some(self.payment_deadline),
         }
     }
 }
@@ -243,92 +276,9 @@ pub struct OrderView {
     /// What the buyer has to do next, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<PaymentAction>,
-}
-
-/// A request to buy the content of a hold.
-#[derive(Clone)]
-pub struct PlaceOrder {
-    /// The sale.
-    pub sale: SaleId,
-    /// The buyer.
-    pub buyer: Subject,
-    /// The buyer's visit.
-    pub visit: VisitId,
-    /// The hold to buy.
-    pub hold: HoldId,
-    /// Payment method: `card`.
-    pub method: String,
-    /// The card's token; never logged, never stored.
-    pub token: String,
-    /// Idempotency key of the request, unique per buyer.
-    pub idempotency_key: String,
-}
-
-impl fmt::Debug for PlaceOrder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PlaceOrder")
-            .field("sale", &self.sale)
-            .field("method", &self.method)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Outcome of placing an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlaceOutcome {
-    /// The order is paid. Its state is `canceled` if it was canceled before the request was repeated.
-    Paid(OrderView),
-    /// The buyer has to visit the gateway's page.
-    AwaitingPayment(OrderView),
-    /// No decision within the response time; the order continues.
-    InProgress(OrderView),
-    /// No money was taken, or it has been returned.
-    Declined {
-        /// The order.
-        order: OrderView,
-        /// Code of the reason, for instance `declined:insufficient_funds`.
-        reason: String,
-    },
-    /// The hold has expired, or another order owns a seat.
-    HoldGone {
-        /// Up to three groups of seats, as good as those in the hold, that are free.
-        alternatives: Vec<Vec<String>>,
-    },
-    /// The doors of the performance are open: nothing is sold any more.
-    DoorsOpen,
-    /// The idempotency key was used with another request.
-    KeyReused,
-    /// The buyer would own more seats than the sale allows.
-    QuotaReached {
-        /// Seats that one customer may own in the sale.
-        limit: u8,
-    },
-}
-
-/// Outcome of canceling an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CancelOutcome {
-    /// Money and seats were returned.
-    Canceled(OrderView),
-    /// Money and seats are being returned.
-    InProgress(OrderView),
-    /// The order is not paid, or no longer.
-    NotPaid(OrderView),
-    /// The doors of the performance are open: its buyer cannot cancel any more.
-    DoorsOpen(OrderView),
-    /// The buyer has no such order.
-    NotFound,
-}
-
-/// Outcome of a webhook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WebhookOutcome {
-    /// Recorded; checkout reads the payment back.
-    Accepted,
-    /// Received before, or about a payment that no order has.
-    Ignored,
-    /// From another gateway, or not signed by it.
-    Refused,
+    /// While payment is awaited: when the order is canceled and its seats are free, unless the buyer is back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment_deadline: Option<Timestamp>,
 }
 
 /// One entry of an order's history.
@@ -338,7 +288,7 @@ pub struct HistoryEntry {
     pub at: Timestamp,
     /// Name of the saga step, for instance `claim`.
     pub step: &'static str,
-    /// One of `started done waiting retrying refused undone`.
+    /// One of `started done waiting retrying refused canceled undone`.
     pub state: &'static str,
     /// Key of the text in the pages' locales, for instance `history.claimed`.
     pub text_key: &'static str,
@@ -359,6 +309,9 @@ mod tests {
             Reason::HoldGone,
             Reason::CaptureRefused("no".into()),
             Reason::LateMoney,
+            Reason::CanceledBeforePayment,
+            Reason::PaymentPageTimedOut,
+            Reason::Replaced,
         ] {
             assert_eq!(Reason::from_stored(&reason.to_string()), Some(reason));
         }

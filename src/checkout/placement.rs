@@ -7,9 +7,10 @@ use crate::checkout::{
     context::{CheckoutContext, RUNNING_ORDERS_MAX},
     errors::CheckoutError,
     ledger::port::{IdempotencyRecord, LeasedSaga, LedgerError, NewOrder, OpenOutcome},
-    order::{Order, OrderState, PlaceOrder, PlaceOutcome, Reason},
+    order::{Order, OrderState, Reason},
+    outcomes::{PlaceOrder, PlaceOutcome},
     payment::CardToken,
-    saga::{purchase::PURCHASE, runner},
+    saga::{cancellation, purchase::PURCHASE, runner},
     types::HeldSeats,
 };
 use crate::{
@@ -64,11 +65,16 @@ pub(super) async fn place_order(
     if context.are_doors_open(&held_seats.performance_key) {
         return Ok(PlaceOutcome::DoorsOpen);
     }
-    let (card, visit) = (CardToken::new(request.token.clone()), request.visit);
+    let is_free = held_seats.total.amount == 0;
+    let card = request.token.clone().filter(|_| !is_free).map(CardToken::new);
+    if card.is_none() && !is_free {
+        return Ok(PlaceOutcome::PaymentRequired);
+    }
+    let visit = request.visit;
     let sale = request.sale.clone();
     let order = new_order(context, request, held_seats, request_hash);
     let position = order.position.clone();
-    let id = match context.ledger.open_order(order, context.lease_request()).await? {
+    let id = match open(context, order).await? {
         OpenOutcome::New(lease) => {
             context.counters.add(&sale, |counts| counts.opened += 1);
             let saga = LeasedSaga {
@@ -77,15 +83,31 @@ pub(super) async fn place_order(
                 sale,
                 position,
             };
-            runner::start(context, saga, Some(card));
+            runner::start(context, saga, card);
             lease.order
         }
-        OpenOutcome::Existing(order) => order,
+        OpenOutcome::Existing(order) | OpenOutcome::AwaitingBuyer(order) => order,
         OpenOutcome::KeyReused => return Ok(PlaceOutcome::KeyReused),
     };
     // The permit covers opening only; the running saga holds one of its own.
     drop(permit);
     outcome_of(context, id).await
+}
+
+/// Opens the order. A payment for the same hold that waits at the gateway's page is voided first, because its
+/// buyer has left that page; while this is not confirmed, no second payment begins.
+async fn open(context: &Arc<CheckoutContext>, order: NewOrder) -> Result<OpenOutcome, CheckoutError> {
+    let opened = context
+        .ledger
+        .open_order(order.clone(), context.lease_request())
+        .await?;
+    let OpenOutcome::AwaitingBuyer(former) = opened else {
+        return Ok(opened);
+    };
+    cancellation::void_waiting(context, former, Reason::Replaced).await?;
+    let closed = wait_until(context, former, |order| order.state != OrderState::Refunding);
+    context.order_limiter.while_idle(closed).await?;
+    Ok(context.ledger.open_order(order, context.lease_request()).await?)
 }
 
 /// Waits until `is_reached` holds for an order that runs in this process, at most for the configured response
@@ -134,6 +156,7 @@ pub(super) async fn outcome_of(
             .map_or_else(String::new, ToString::to_string),
     };
     Ok(match order.state {
+        OrderState::Canceled if order.reason.as_ref().is_some_and(Reason::is_unpaid) => declined(&order),
         // A later cancellation does not change the answer to the purchase: it was made.
         OrderState::Paid | OrderState::Canceled => PlaceOutcome::Paid(order.view()),
         OrderState::AwaitingPayment => PlaceOutcome::AwaitingPayment(order.view()),
@@ -158,7 +181,10 @@ pub(super) async fn outcome_of(
 fn request_hash(context: &CheckoutContext, request: &PlaceOrder) -> String {
     let body = format!(
         "{}\n{}\n{}\n{}",
-        request.sale, request.hold, request.method, request.token
+        request.sale,
+        request.hold,
+        method(request),
+        request.token.as_deref().unwrap_or_default()
     );
     let mut keyed = context
         .keys
@@ -170,6 +196,10 @@ fn request_hash(context: &CheckoutContext, request: &PlaceOrder) -> String {
     base64url(&sha256(&keyed))
 }
 
+fn method(request: &PlaceOrder) -> &'static str {
+    if request.token.is_some() { "card" } else { "none" }
+}
+
 /// The order as the first ledger transaction writes it.
 pub(super) fn new_order(
     context: &CheckoutContext,
@@ -179,12 +209,12 @@ pub(super) fn new_order(
 ) -> NewOrder {
     let now = context.clock.now();
     NewOrder {
+        method: method(&request).into(),
         id: OrderId::new(now, context.entropy.as_ref()),
         buyer: request.buyer,
         visit: request.visit,
         hold: request.hold,
         held_seats,
-        method: request.method,
         idempotency_key: request.idempotency_key,
         request_hash,
         position: PURCHASE.start(now),

@@ -7,15 +7,13 @@ use crate::checkout::{
     errors::{CheckoutError, OpenError},
     history::history,
     ledger::{port::Ledger, postgres::PostgresLedger, sqlite::SqliteLedger},
-    order::{
-        CancelOutcome, HistoryEntry, Order, OrderState, OrderView, PlaceOrder, PlaceOutcome, Reason,
-        WebhookOutcome,
-    },
+    order::{HistoryEntry, Order, OrderState, OrderView, Reason},
     order_limiter::OrderLimiter,
     outbox::EventPublisher,
+    outcomes::{CancelOutcome, PlaceOrder, PlaceOutcome, WebhookOutcome},
     payment::PaymentGateway,
     placement,
-    saga::{recovery, refund::REFUND, retry_policy::RetryPolicy, runner, running_orders::RunningOrders},
+    saga::{cancellation, recovery, retry_policy::RetryPolicy, running_orders::RunningOrders},
     seats::port::Seats,
     tickets::{self, Ticket},
     types::{CheckoutStats, Config},
@@ -216,8 +214,9 @@ impl Checkout {
         )))
     }
 
-    /// Cancels a paid order: voids its tickets, refunds the money, releases the seats. Refused once the doors
-    /// of its performance are open.
+    /// Cancels an order at once. Voids the tickets of a paid one, refunds the money, releases the seats; that
+    /// is refused once the doors of its performance are open. Voids the payment of one whose buyer is at the
+    /// gateway's page, and releases the seats.
     ///
     /// # Errors
     /// [`CheckoutError::Ledger`]; repeating the call is safe.
@@ -229,14 +228,10 @@ impl Checkout {
         if order.state == OrderState::Paid && context.are_doors_open(&order.performance_key) {
             return Ok(CancelOutcome::DoorsOpen(order.view()));
         }
-        let position = REFUND.start(context.clock.now());
-        let (from, to, reason) = (OrderState::Paid, OrderState::Refunding, Reason::CanceledByBuyer);
-        if let Some(saga) = context
-            .ledger
-            .start_saga(id, from, to, reason, position, context.lease_request())
-            .await?
-        {
-            runner::start(context, saga, None);
+        if order.state == OrderState::AwaitingPayment {
+            cancellation::void_waiting(context, id, Reason::CanceledBeforePayment).await?;
+        } else {
+            cancellation::refund_paid(context, id).await?;
         }
         placement::wait_until(context, id, |order| order.state != OrderState::Refunding).await?;
         let Some(order) = self.owned_order(id, buyer).await? else {
@@ -245,7 +240,7 @@ impl Checkout {
         Ok(match order.state {
             OrderState::Canceled => CancelOutcome::Canceled(order.view()),
             OrderState::Refunding => CancelOutcome::InProgress(order.view()),
-            _ => CancelOutcome::NotPaid(order.view()),
+            _ => CancelOutcome::NotCancelable(order.view()),
         })
     }
 

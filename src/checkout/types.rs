@@ -19,6 +19,9 @@ pub struct Config {
     pub gateway_timeout: Duration,
     /// How long the outcome of an authorization may stay unknown before the payment is voided.
     pub payment_timeout: Duration,
+    /// How long a buyer whom the gateway asks to visit its page has to come back with an outcome, or to
+    /// choose another card. Then the order is canceled and its seats are free.
+    pub payment_page_timeout: Duration,
 }
 
 /// What checkout must know about one sale.

@@ -17,7 +17,9 @@
 //!   `/problems/journal-unavailable`; orders, new or queried, with `/problems/ledger-unavailable`. Orders in
 //!   progress wait for it.
 //! - **The payment gateway is unavailable.** Nothing is refused. An order is answered 202; its payment is
-//!   queried by its idempotency key until `checkout.payment_timeout_s` has passed, then voided.
+//!   queried by its idempotency key until `checkout.payment_timeout_s` has passed, or, while its buyer is at
+//!   the gateway's page, `checkout.payment_page_timeout_s`. Then it is voided; its seats stay taken until the
+//!   gateway confirms that.
 //! - **The shop's database is unavailable.** Still served: sessions, recently seen customers, signed
 //!   hand-offs. Refused with `/problems/shop-unreachable`: sign-in of other customers.
 //! - **The waiting room's processes are down.** Still served: admitted visitors until their pass expires,

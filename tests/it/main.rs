@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod at_the_bank;
 mod attacks;
 mod backpressure;
 mod bad_input;
@@ -28,6 +29,7 @@ mod faults_nodes;
 mod faults_postgres;
 mod faults_redis;
 mod forward_auth;
+mod free_seats;
 mod journeys;
 mod load_scenario;
 mod misconfigured_backends;

@@ -62,6 +62,8 @@ pub struct SaleConfig {
     pub hold_extensions_max: u8,
     /// The lease on an order lasts six times as long.
     pub gateway_timeout_ms: u32,
+    /// Not shorter than a hold.
+    pub payment_page_timeout_s: u32,
 }
 
 impl Default for SaleConfig {
@@ -83,6 +85,7 @@ impl Default for SaleConfig {
             hold_ttl_s: 120,
             hold_extensions_max: 2,
             gateway_timeout_ms: 5_000,
+            payment_page_timeout_s: 600,
         }
     }
 }
@@ -184,6 +187,7 @@ impl World {
             prequeue_starts_in,
             doors_open_in,
             gateway_timeout_ms,
+            payment_page_timeout_s,
             ..
         } = self.sale_config;
         let (base, dir) = (&self.base, self.site.dir.display());
@@ -227,6 +231,7 @@ secret = "{HANDOFF_SECRET}"
 order_response_wait_ms = 2000
 gateway_timeout_ms = {gateway_timeout_ms}
 payment_timeout_s = 10
+payment_page_timeout_s = {payment_page_timeout_s}
 [gateway]
 url = "{gateway}"
 webhook_secret = "{WEBHOOK_SECRET}"

@@ -62,6 +62,7 @@ pub fn service_config(folder: &DataFolder, public_port: u16, admin_port: u16, ba
          requests_per_ip_per_second = 0\n\
          [shop]\ndatabase_url = \"sqlite:{dir}/shop.db\"\n\
          [checkout]\ngateway_timeout_ms = 5000\npayment_timeout_s = 10\n\
+         payment_page_timeout_s = 900\n\
          {gateway}{backend}"
     )
 }

@@ -67,6 +67,13 @@ pub struct Position {
     pub step_started_at: Timestamp,
 }
 
+impl Position {
+    /// State in the saga log of an order whose saga starts here.
+    pub(super) fn log_state(&self) -> &'static str {
+        if self.undoing { "canceled" } else { "started" }
+    }
+}
+
 /// A saga that the holder of its lease may run.
 #[derive(Clone, Debug)]
 pub struct LeasedSaga {
@@ -131,6 +138,8 @@ pub enum OpenOutcome {
     New(FencedLease),
     /// This order already has the key, or is the open attempt on the same hold.
     Existing(OrderId),
+    /// The open attempt on the same hold awaits its buyer at the gateway's page. Nothing was written.
+    AwaitingBuyer(OrderId),
     /// The key was used with another request.
     KeyReused,
 }
@@ -190,7 +199,7 @@ pub struct SagaLogEntry {
     pub saga: String,
     /// Name of the step.
     pub step: String,
-    /// One of `started done waiting retrying refused undone`.
+    /// One of `started done waiting retrying refused canceled undone`.
     pub state: String,
 }
 
@@ -290,8 +299,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Records the outcome of one action and the intent of the next, and renews the lease.
     async fn record_progress(&self, lease: FencedLease, progress: Progress) -> Result<(), LedgerError>;
 
-    /// Starts another saga on an order in state `from`, which takes the lease from its present holder. `None`
-    /// if the order is in another state.
+    /// Starts a saga at `position` on an order in state `from`, which takes the lease from its present
+    /// holder. `None` if the order is in another state.
     async fn start_saga(
         &self,
         order: OrderId,
@@ -370,7 +379,8 @@ pub trait Ledger: Send + Sync + 'static {
     async fn tickets(&self, id: OrderId) -> Result<Vec<TicketRow>, LedgerError>;
 
     /// All live claims, or those that have one of these seats, each with all its seats.
-    /// [`ClaimedSeats::until`] is set to `keep_until`.
+    /// [`ClaimedSeats::until`] is the deadline of an order that awaits its buyer at the gateway's page, and
+    /// `keep_until` for the others.
     async fn claims(
         &self,
         only: Option<(&PerformanceKey, &[String])>,

@@ -28,8 +28,9 @@ pub(crate) enum StepOutcome {
     Skipped,
     /// Unknown, or not possible at the moment: run the same step again after a pause.
     Retry,
-    /// The buyer has to act: run the same step again when woken, or after the poll interval.
-    AwaitBuyer,
+    /// The buyer has to act until then: run the same step again when woken, or after the poll interval, and
+    /// at that time.
+    AwaitBuyer(Timestamp),
     /// Refused for good: undo this step and all before it.
     Compensate(Reason),
     /// Past the point of no return and refused for good: continue with the saga of this name.
@@ -65,6 +66,15 @@ impl<C> SagaTable<C> {
             step_started_at: at,
         }
     }
+
+    /// The position at which this saga is undone from the step of this name on.
+    pub(crate) fn undo_from(&self, step: &str, at: Timestamp) -> Position {
+        Position {
+            step: step.into(),
+            undoing: true,
+            ..self.start(at)
+        }
+    }
 }
 
 /// How a run ended.
@@ -95,7 +105,8 @@ pub(crate) struct SagaEngine<'a, C: 'static> {
 enum Pause {
     None,
     Backoff,
-    Poll,
+    /// At most until then.
+    Poll(Timestamp),
 }
 
 impl<C> SagaEngine<'_, C> {
@@ -138,7 +149,7 @@ impl<C> SagaEngine<'_, C> {
             let length = match pause {
                 Pause::None => Duration::ZERO,
                 Pause::Backoff => self.retry_policy.backoff(position.attempts, self.entropy),
-                Pause::Poll => self.retry_policy.poll_interval,
+                Pause::Poll(until) => until.since(self.clock.now()).min(self.retry_policy.poll_interval),
             };
             if let Some(result) = self.record(lease, progress, length).await {
                 return result;
@@ -207,15 +218,15 @@ impl<C> SagaEngine<'_, C> {
                 progress.position.saga = next_saga.into();
                 enter(&mut progress, first);
             }
-            StepOutcome::AwaitBuyer if !position.undoing => {
+            StepOutcome::AwaitBuyer(until) if !position.undoing => {
                 if position.attempts == 0 {
                     progress.log.push((step.into(), "waiting"));
                 }
                 progress.position.attempts = 1;
-                return (progress, Pause::Poll);
+                return (progress, Pause::Poll(until));
             }
             StepOutcome::Retry
-            | StepOutcome::AwaitBuyer
+            | StepOutcome::AwaitBuyer(_)
             | StepOutcome::Compensate(_)
             | StepOutcome::SwitchTo(..) => {
                 if position.attempts == 0 {

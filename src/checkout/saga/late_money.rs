@@ -1,6 +1,7 @@
 //! The late money saga: a payment succeeded after its order had been closed.
 //!
-//! The buyer gets the same seats if they are still free, otherwise all of the money back.
+//! The buyer gets the same seats if they are still free, otherwise all of the money back. After an order that
+//! was canceled or refunded only the money is returned.
 
 use crate::checkout::{
     ledger::port::ClaimOutcome,
@@ -33,6 +34,9 @@ pub(crate) static LATE_MONEY: SagaTable<StepContext> = SagaTable {
 
 async fn reclaim(step: &StepContext) -> StepResult {
     let order = step.order().await?;
+    if order.state == OrderState::Refunding {
+        return Ok(StepOutcome::Compensate(order.reason.unwrap_or(Reason::LateMoney)));
+    }
     let seats_max = step.checkout.seats_per_customer_max(&order.performance_key.sale);
     let claimed = step
         .checkout
@@ -55,8 +59,9 @@ async fn refund_and_close(step: &StepContext) -> StepResult {
     let ledger = &step.checkout.ledger;
     ledger.release_claims(step.lease, step.now()).await?;
     let event = Some(order_event(&order, "order.refunded"));
+    let state = order.reason.unwrap_or(Reason::LateMoney).final_state();
     ledger
-        .close_order(step.lease, OrderState::Refunded, event, None, step.now())
+        .close_order(step.lease, state, event, None, step.now())
         .await?;
     Ok(refunded)
 }

@@ -1,5 +1,6 @@
 //! Sagas of an order: the engine, the tables of steps, and what keeps every order going until it ends.
 
+pub(crate) mod cancellation;
 pub(crate) mod engine;
 pub(crate) mod late_money;
 pub(crate) mod publish;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::checkout::{
     ledger::port::{ClaimOutcome, LedgerError},
-    order::{Order, Reason},
+    order::{Order, OrderState, Reason},
     payment::{AuthorizeOutcome, CardToken, Charge, LookupOutcome, PaymentState, SettleOutcome},
     saga::{
         engine::{SagaTable, Step, StepOutcome, StepResult},
@@ -15,6 +15,7 @@ use crate::checkout::{
     seats::port::{BeginOutcome, SeatsError},
     tickets,
 };
+use crate::kernel::Timestamp;
 
 pub(crate) static PURCHASE: SagaTable<StepContext> = SagaTable {
     name: "purchase",
@@ -71,7 +72,7 @@ pub(super) const DELIVER: Step<StepContext> = Step {
 /// Seat store: held -> paying, for as long as a payment may take.
 async fn begin(step: &StepContext) -> StepResult {
     let order = step.order().await?;
-    let until = step.now().plus(step.checkout.redirect_timeout());
+    let until = step.checkout.payment_page_deadline();
     match step
         .checkout
         .seats
@@ -97,36 +98,59 @@ async fn begin(step: &StepContext) -> StepResult {
     }
 }
 
-/// Returns the seats to the hold, for another try, and closes the attempt.
+/// Takes the seats out of payment and closes the attempt.
 async fn release_hold(step: &StepContext) -> StepResult {
     let order = step.order().await?;
+    if order.state.is_final() {
+        // By an earlier run of this step. The hold may be in another payment by now.
+        return Ok(StepOutcome::Done);
+    }
     let (checkout, now) = (&step.checkout, step.now());
     let reason = order.reason.clone().unwrap_or(Reason::HoldGone);
-    let released = if reason == Reason::SeatsTaken {
-        restore_rival_claims(step, &order).await?
-    } else {
-        // A seat store that misses this call would keep the seats for a payment that has ended.
-        checkout
-            .seats
-            .return_to_hold(
-                &order.performance_key,
-                order.hold,
-                now.plus(checkout.retry_window()),
-            )
-            .await
-    };
-    if let Err(error) = released {
+    if let Err(error) = release_seats(step, &order, &reason).await? {
         tracing::warn!(order = %order.id, %error, "could not return the seats of a failed order; retrying");
         return Ok(StepOutcome::Retry);
     }
     // Money can still arrive unless it was never requested or was declined for good.
-    let is_settled = order.payment_key.is_none() || matches!(reason, Reason::Declined(_));
+    let is_settled = order.is_free() || order.payment_key.is_none() || matches!(reason, Reason::Declined(_));
     let payment_check_at = (!is_settled).then(|| now.plus(checkout.config.payment_timeout));
     checkout
         .ledger
         .close_order(step.lease, reason.final_state(), None, payment_check_at, now)
         .await?;
     Ok(StepOutcome::Done)
+}
+
+/// Frees the seats of a buyer who gave them up or stayed away. Other buyers keep their hold, for another
+/// card.
+///
+/// A seat store that misses this call would keep the seats for a payment that has ended.
+async fn release_seats(
+    step: &StepContext,
+    order: &Order,
+    reason: &Reason,
+) -> Result<Result<(), SeatsError>, LedgerError> {
+    let (seats, key) = (&step.checkout.seats, &order.performance_key);
+    Ok(match reason {
+        Reason::SeatsTaken => restore_rival_claims(step, order).await?,
+        Reason::CanceledBeforePayment | Reason::PaymentPageTimedOut => {
+            seats.release(key, order.hold, &order.seat_ids()).await
+        }
+        _ => {
+            seats
+                .return_to_hold(key, order.hold, hold_deadline(step, order))
+                .await
+        }
+    })
+}
+
+/// A buyer who was at the gateway's page keeps the deadline that they were told.
+fn hold_deadline(step: &StepContext, order: &Order) -> Timestamp {
+    if order.payment_url.is_some() {
+        order.payment_deadline
+    } else {
+        step.checkout.payment_page_deadline()
+    }
 }
 
 /// The seat store granted seats that the ledger has given to other orders, so it has lost data. Tells it the
@@ -137,7 +161,7 @@ async fn restore_rival_claims(
 ) -> Result<Result<(), SeatsError>, LedgerError> {
     let checkout = &step.checkout;
     let (key, seats) = (&order.performance_key, order.seat_ids());
-    let keep_until = step.now().plus(checkout.redirect_timeout());
+    let keep_until = checkout.payment_page_deadline();
     let rivals = checkout.ledger.claims(Some((key, &seats)), keep_until).await?;
     let restored = async {
         checkout.seats.release(key, order.hold, &seats).await?;
@@ -177,6 +201,9 @@ async fn authorize(step: &StepContext) -> StepResult {
         return Ok(StepOutcome::Compensate(Reason::HoldGone));
     }
     let order = step.order().await?;
+    if order.is_free() {
+        return Ok(StepOutcome::Skipped);
+    }
     let key = payment_key(&order)?;
     let card = step.card.lock().clone();
     if let Some(card) = card
@@ -199,12 +226,16 @@ async fn authorize(step: &StepContext) -> StepResult {
         LookupOutcome::Found(PaymentState::Voided | PaymentState::Refunded) => {
             Ok(StepOutcome::Compensate(Reason::TimedOut))
         }
-        _ if step.now() > order.payment_deadline => Ok(StepOutcome::Compensate(Reason::TimedOut)),
-        LookupOutcome::Found(PaymentState::AwaitingBuyer { url }) => await_buyer(step, &url).await,
+        _ if step.now() >= order.payment_deadline => Ok(StepOutcome::Compensate(overdue(&order))),
+        LookupOutcome::Found(PaymentState::AwaitingBuyer { url }) => await_buyer(step, &order, &url).await,
         LookupOutcome::NotFound => match card {
             Some(card) => request_authorization(step, &order, key, card).await,
             None => Ok(StepOutcome::Compensate(Reason::Interrupted)),
         },
+        // A growing pause would miss the deadline that the buyer was told.
+        LookupOutcome::Unknown if order.state == OrderState::AwaitingPayment => {
+            Ok(StepOutcome::AwaitBuyer(order.payment_deadline))
+        }
         LookupOutcome::Unknown => Ok(StepOutcome::Retry),
     }
 }
@@ -229,20 +260,44 @@ async fn request_authorization(step: &StepContext, order: &Order, key: &str, tok
     match outcome {
         AuthorizeOutcome::Authorized { .. } => Ok(StepOutcome::Done),
         AuthorizeOutcome::Declined { reason } => Ok(StepOutcome::Compensate(Reason::Declined(reason))),
-        AuthorizeOutcome::Redirect { url } => await_buyer(step, &url).await,
+        AuthorizeOutcome::Redirect { url } => await_buyer(step, order, &url).await,
         AuthorizeOutcome::Unknown => Ok(StepOutcome::Retry),
     }
 }
 
-async fn await_buyer(step: &StepContext, url: &str) -> StepResult {
-    let now = step.now();
-    let deadline = now.plus(step.checkout.redirect_timeout());
-    step.checkout
-        .ledger
-        .await_payment(step.lease, url, deadline, now)
-        .await?;
+fn overdue(order: &Order) -> Reason {
+    if order.state == OrderState::AwaitingPayment {
+        Reason::PaymentPageTimedOut
+    } else {
+        Reason::TimedOut
+    }
+}
+
+async fn await_buyer(step: &StepContext, order: &Order, url: &str) -> StepResult {
+    let (checkout, waits) = (&step.checkout, order.state == OrderState::AwaitingPayment);
+    let deadline = if waits {
+        order.payment_deadline
+    } else {
+        checkout.payment_page_deadline()
+    };
+    if !waits {
+        show_deadline(step, order, deadline).await;
+    }
+    if !waits || order.payment_url.as_deref() != Some(url) {
+        let (lease, now) = (step.lease, step.now());
+        checkout.ledger.await_payment(lease, url, deadline, now).await?;
+    }
     step.running.notify_changed();
-    Ok(StepOutcome::AwaitBuyer)
+    Ok(StepOutcome::AwaitBuyer(deadline))
+}
+
+/// The hold shows when it ends. It lasts until the ledger ends it, so the payment does not wait for this.
+async fn show_deadline(step: &StepContext, order: &Order, deadline: Timestamp) {
+    let (seats, key) = (&step.checkout.seats, &order.performance_key);
+    let shown = seats.begin_checkout(key, order.hold, &order.buyer, deadline);
+    if let Err(error) = shown.await {
+        tracing::warn!(order = %order.id, %error, "could not show the payment's deadline; continuing");
+    }
 }
 
 /// The pivot: tickets and event are written in the transaction that sells the seats. From here the saga only
@@ -279,6 +334,10 @@ async fn book(step: &StepContext) -> StepResult {
 
 async fn capture(step: &StepContext) -> StepResult {
     let order = step.order().await?;
+    if order.is_free() {
+        record_paid(step, &order).await?;
+        return Ok(StepOutcome::Skipped);
+    }
     let key = payment_key(&order)?;
     let capturing = step.checkout.gateway.capture(key, order.total);
     match step
@@ -287,15 +346,7 @@ async fn capture(step: &StepContext) -> StepResult {
         .await
     {
         SettleOutcome::Done => {
-            step.checkout
-                .ledger
-                .record_capture(step.lease, step.now())
-                .await?;
-            step.checkout
-                .counters
-                .add(&order.performance_key.sale, |counts| counts.paid += 1);
-            step.running.release_visit();
-            step.running.notify_changed();
+            record_paid(step, &order).await?;
             Ok(StepOutcome::Done)
         }
         SettleOutcome::Refused { reason } => {
@@ -303,6 +354,17 @@ async fn capture(step: &StepContext) -> StepResult {
         }
         SettleOutcome::Unknown => Ok(StepOutcome::Retry),
     }
+}
+
+async fn record_paid(step: &StepContext, order: &Order) -> Result<(), LedgerError> {
+    let (checkout, now) = (&step.checkout, step.now());
+    checkout.ledger.record_capture(step.lease, now).await?;
+    checkout
+        .counters
+        .add(&order.performance_key.sale, |counts| counts.paid += 1);
+    step.running.release_visit();
+    step.running.notify_changed();
+    Ok(())
 }
 
 /// Marks the tickets as delivered. They are signed each time the buyer requests them.

@@ -11,7 +11,7 @@ use crate::checkout::{
     ledger::port::LedgerError,
     order::{OrderState, Reason},
     payment::{LookupOutcome, PaymentState},
-    saga::{late_money::LATE_MONEY, refund::REFUND, runner},
+    saga::{late_money::LATE_MONEY, runner},
     seats::recovery,
 };
 use crate::kernel::OrderId;
@@ -24,7 +24,7 @@ const BATCH: u32 = 256;
 /// claims, and then the sagas resume. A claimed seat that the plan lacks is refused: its owner would stand
 /// before a seat that does not exist, and nothing would display it.
 pub(crate) async fn at_start(context: &Arc<CheckoutContext>) -> Result<(), OpenError> {
-    let keep_until = context.clock.now().plus(context.redirect_timeout());
+    let keep_until = context.payment_page_deadline();
     let claims = context.ledger.claims(None, keep_until).await?;
     let unknown = context.seats.not_in_plan(&claims);
     if !unknown.is_empty() {
@@ -37,7 +37,7 @@ pub(crate) async fn at_start(context: &Arc<CheckoutContext>) -> Result<(), OpenE
         .await?;
     let claims = context
         .ledger
-        .claims(None, context.clock.now().plus(context.redirect_timeout()))
+        .claims(None, context.payment_page_deadline())
         .await?;
     let (restored, resumed) = (claims.len(), unfinished.len());
     context
@@ -106,7 +106,8 @@ pub(crate) async fn check_late_money(context: &Arc<CheckoutContext>, id: OrderId
     let Some(order) = context.ledger.order(id).await? else {
         return Ok(());
     };
-    let Some(key) = order.payment_key.as_deref().filter(|_| order.state.is_final()) else {
+    let may_have_money = order.state.is_final() && !order.is_free();
+    let Some(key) = order.payment_key.as_deref().filter(|_| may_have_money) else {
         return Ok(());
     };
     let now = context.clock.now();
@@ -120,16 +121,14 @@ pub(crate) async fn check_late_money(context: &Arc<CheckoutContext>, id: OrderId
                 order = %id,
                 "money arrived after its order was closed; the order is opened again"
             );
-            let is_unpaid = matches!(order.state, OrderState::Declined | OrderState::Expired);
-            let (to, saga) = if is_unpaid {
-                (OrderState::InProgress, &LATE_MONEY)
-            } else {
-                (OrderState::Refunding, &REFUND)
-            };
-            let reason = if order.state == OrderState::Canceled {
-                Reason::CanceledByBuyer
-            } else {
-                Reason::LateMoney
+            // The seats of an order that was canceled or refunded were given up: only its money is returned.
+            let (to, reason) = match order.state {
+                OrderState::Declined | OrderState::Expired => (OrderState::InProgress, Reason::LateMoney),
+                OrderState::Canceled => (
+                    OrderState::Refunding,
+                    order.reason.unwrap_or(Reason::CanceledByBuyer),
+                ),
+                _ => (OrderState::Refunding, Reason::LateMoney),
             };
             if let Some(saga) = context
                 .ledger
@@ -138,7 +137,7 @@ pub(crate) async fn check_late_money(context: &Arc<CheckoutContext>, id: OrderId
                     order.state,
                     to,
                     reason,
-                    saga.start(now),
+                    LATE_MONEY.start(now),
                     context.lease_request(),
                 )
                 .await?

@@ -47,10 +47,10 @@ async fn void_tickets(step: &StepContext) -> StepResult {
 }
 
 /// Returns the buyer's money: whatever state the payment is in, it ends voided, refunded or declined. Skipped
-/// when there never was any money: no payment, or a declined one.
+/// when there never was any money: no payment, a declined one, or free seats.
 pub(crate) async fn refund_or_void(step: &StepContext) -> StepResult {
     let order = step.order().await?;
-    let Some(key) = order.payment_key.as_deref() else {
+    let Some(key) = order.payment_key.as_deref().filter(|_| !order.is_free()) else {
         return Ok(StepOutcome::Skipped);
     };
     let (checkout, gateway) = (&step.checkout, &step.checkout.gateway);

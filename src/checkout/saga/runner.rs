@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::checkout::{
     context::CheckoutContext,
     ledger::port::{FencedLease, LeasedSaga, Position},
-    order::OrderState,
     payment::CardToken,
     saga::{
         engine::{RunResult, SagaEngine, SagaTable},
@@ -21,7 +20,8 @@ use crate::kernel::OrderId;
 /// All sagas of an order.
 pub(crate) static SAGAS: [&SagaTable<StepContext>; 3] = [&PURCHASE, &REFUND, &LATE_MONEY];
 
-/// Starts a task that runs the saga until it ends. `card` is present only for a new purchase.
+/// Starts a task that runs the saga until it ends. `card` is present only for a new purchase that is not
+/// free.
 pub(crate) fn start(context: &Arc<CheckoutContext>, saga: LeasedSaga, card: Option<CardToken>) {
     let running = context
         .running_orders
@@ -76,9 +76,9 @@ async fn count(context: &CheckoutContext, saga: &str, id: OrderId) {
     context.counters.add(&order.performance_key.sale, |counts| {
         counts.late_money += u64::from(saga == LATE_MONEY.name);
         match order.state {
-            OrderState::Declined | OrderState::Expired => counts.unpaid += 1,
-            OrderState::Refunded | OrderState::Canceled => counts.refunded += 1,
-            _ => {}
+            state if !state.is_final() => {}
+            _ if order.reason.is_some_and(|reason| !reason.is_unpaid()) => counts.refunded += 1,
+            _ => counts.unpaid += 1,
         }
     });
 }

@@ -321,7 +321,7 @@ async fn claims_of(
     context: &CheckoutContext,
     key: &PerformanceKey,
 ) -> Result<Vec<ClaimedSeats>, LedgerError> {
-    let keep_until = context.clock.now().plus(context.redirect_timeout());
+    let keep_until = context.payment_page_deadline();
     let mut claims = context.ledger.claims(None, keep_until).await?;
     claims.retain(|claim| claim.performance_key == *key);
     Ok(claims)

@@ -123,9 +123,24 @@ enum Successor {
     OtherNode(Arc<Postgres>),
 }
 
+/// What the buyer does after the first payment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    Nothing,
+    Cancels,
+    /// Pays for the same hold with another card.
+    PaysAgain,
+}
+
 /// Kills the process at outward call `call` and opens the ledger again. False if the order ended before that
 /// call.
-async fn crash(successor: &Successor, card: &'static str, cancels: bool, call: u64, after: bool) -> bool {
+async fn crash(
+    successor: &Successor,
+    card: &'static str,
+    afterwards: Afterwards,
+    call: u64,
+    after: bool,
+) -> bool {
     let crash_point = CrashPoint::at(call, after);
     let payment_timeout = Duration::from_millis(300);
     let mut world = match successor {
@@ -135,14 +150,21 @@ async fn crash(successor: &Successor, card: &'static str, cancels: bool, call: u
         }
     };
     let hold = world.seats.hold(&buyer(1), &["A-1", "A-2"]).unwrap();
-    let (checkout, request) = (Arc::clone(&world.checkout), request(1, hold, card, "k"));
+    let checkout = Arc::clone(&world.checkout);
     let buying = tokio::spawn(async move {
-        let outcome = checkout.place_order(request).await.unwrap();
-        let mine = checkout.orders_of(&sale_id(), &buyer(1)).await.unwrap();
-        if cancels {
-            checkout.cancel(mine[0].id, &buyer(1)).await.unwrap();
+        let first = checkout.place_order(request(1, hold, card, "k"));
+        first.await.unwrap();
+        match afterwards {
+            Afterwards::Nothing => {}
+            Afterwards::Cancels => {
+                let mine = checkout.orders_of(&sale_id(), &buyer(1)).await.unwrap();
+                checkout.cancel(mine[0].id, &buyer(1)).await.unwrap();
+            }
+            Afterwards::PaysAgain => {
+                let second = checkout.place_order(request(1, hold, "tok_ok", "k2"));
+                second.await.unwrap();
+            }
         }
-        outcome
     });
     loop {
         let ended = buying.is_finished() && world.checkout.context.running_orders.count() == 0;
@@ -176,12 +198,12 @@ async fn crash(successor: &Successor, card: &'static str, cancels: bool, call: u
     has_crashed
 }
 
-async fn crash_everywhere(successor: &Successor, card: &'static str, cancels: bool, calls_min: u64) {
+async fn crash_everywhere(successor: &Successor, card: &'static str, afterwards: Afterwards, calls_min: u64) {
     for after in [false, true] {
         let mut call = 0;
         loop {
             let batch = futures_util::future::join_all(
-                (call..call + 8).map(|n| crash(successor, card, cancels, n, after)),
+                (call..call + 8).map(|n| crash(successor, card, afterwards, n, after)),
             )
             .await;
             call += 8;
@@ -195,22 +217,32 @@ async fn crash_everywhere(successor: &Successor, card: &'static str, cancels: bo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_in_a_purchase_sells_or_frees_the_seats() {
-    crash_everywhere(&Successor::SameNode, "tok_ok", false, 24).await;
+    crash_everywhere(&Successor::SameNode, "tok_ok", Afterwards::Nothing, 24).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_in_a_declined_purchase_frees_the_seats() {
-    crash_everywhere(&Successor::SameNode, "tok_declined", false, 16).await;
+    crash_everywhere(&Successor::SameNode, "tok_declined", Afterwards::Nothing, 16).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_in_a_refused_capture_returns_all() {
-    crash_everywhere(&Successor::SameNode, "tok_capture_fails", false, 24).await;
+    crash_everywhere(&Successor::SameNode, "tok_capture_fails", Afterwards::Nothing, 24).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_in_a_cancellation_returns_all_or_nothing() {
-    crash_everywhere(&Successor::SameNode, "tok_ok", true, 32).await;
+    crash_everywhere(&Successor::SameNode, "tok_ok", Afterwards::Cancels, 32).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_in_a_cancellation_at_the_gateway_frees_the_seats() {
+    crash_everywhere(&Successor::SameNode, "tok_redirect", Afterwards::Cancels, 24).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_another_card_replaces_a_payment_sells_once() {
+    crash_everywhere(&Successor::SameNode, "tok_redirect", Afterwards::PaysAgain, 32).await;
 }
 
 /// Crashes before and after the call alternate: each world needs a database of its own, which is slow to
@@ -220,7 +252,7 @@ async fn a_crash_on_a_shared_ledger_returns_all_or_nothing() {
     let successor = Successor::SameNodeOn(Arc::new(Postgres::start().await.unwrap()));
     let mut call = 0;
     loop {
-        let batch = (call..call + 8).map(|n| crash(&successor, "tok_ok", true, n, n % 2 == 0));
+        let batch = (call..call + 8).map(|n| crash(&successor, "tok_ok", Afterwards::Cancels, n, n % 2 == 0));
         call += 8;
         if futures_util::future::join_all(batch).await.contains(&false) {
             break;
@@ -230,11 +262,27 @@ async fn a_crash_on_a_shared_ledger_returns_all_or_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_node_finishes_the_replacement_of_a_dead_one() {
+    let successor = Successor::OtherNode(Arc::new(Postgres::start().await.unwrap()));
+    let crashes = (8..32).step_by(3).map(|call| {
+        crash(
+            &successor,
+            "tok_redirect",
+            Afterwards::PaysAgain,
+            call,
+            call % 2 == 0,
+        )
+    });
+    let crashed = futures_util::future::join_all(crashes).await;
+    assert!(crashed.iter().filter(|has_crashed| **has_crashed).count() > 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_node_finishes_the_orders_of_a_dead_one() {
     let successor = Successor::OtherNode(Arc::new(Postgres::start().await.unwrap()));
     let crashes = (3..24)
         .step_by(4)
-        .map(|call| crash(&successor, "tok_ok", false, call, call % 8 == 3));
+        .map(|call| crash(&successor, "tok_ok", Afterwards::Nothing, call, call % 8 == 3));
     let crashed = futures_util::future::join_all(crashes).await;
     assert!(
         crashed.iter().filter(|has_crashed| **has_crashed).count() > 3,

@@ -69,6 +69,7 @@ async fn open(
         order_response_wait: Duration::from_secs(30),
         gateway_timeout: Duration::from_secs(5),
         payment_timeout: Duration::from_secs(20),
+        payment_page_timeout: Duration::from_mins(10),
     };
     let deps = Deps {
         clock,
@@ -105,15 +106,13 @@ async fn buy(seats: Arc<Seating>, checkout: Arc<Checkout>, n: u32) -> PlaceOutco
     } else {
         "tok_ok"
     };
-    let (method, idempotency_key) = ("card".to_owned(), "k".to_owned());
     let order = PlaceOrder {
         sale: performance_key().sale,
         buyer: customer,
         visit,
         hold: hold.id,
-        method,
-        token: token.into(),
-        idempotency_key,
+        token: Some(token.into()),
+        idempotency_key: "k".into(),
     };
     checkout.place_order(order).await.unwrap()
 }

@@ -1,7 +1,9 @@
 //! Checkout against a seat store that loses data and a gateway that breaks its word, checked independently.
 
+mod at_the_gateway;
 mod crash_points;
 mod end_to_end;
+mod free_seats;
 mod random_schedules;
 mod scenarios;
 mod seat_store_recovery;

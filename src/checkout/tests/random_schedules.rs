@@ -9,13 +9,15 @@ use super::world::{CrashPoint, World, buyer, request, sale_id};
 use crate::checkout::OrderState;
 
 const SEATS: [&str; 3] = ["A-1", "A-2", "A-3"];
-const CARDS: [&str; 6] = [
+const CARDS: [&str; 8] = [
     "tok_ok",
     "tok_ok",
     "tok_declined",
     "tok_timeout_after_success",
     "tok_never_arrives",
     "tok_capture_fails",
+    "tok_redirect",
+    "tok_redirect",
 ];
 
 #[derive(Clone, Debug)]
@@ -27,7 +29,11 @@ enum Action {
         two: bool,
         card: usize,
     },
-    /// Cancels everything that the buyer has paid.
+    /// Pays again, for the hold that was paid for last, with another card.
+    PayAgain {
+        card: usize,
+    },
+    /// Cancels everything that the buyer has paid or is at the gateway's page for.
     Cancel {
         buyer: u32,
     },
@@ -47,6 +53,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => (0..4_u32, 0..SEATS.len(), any::<bool>(), 0..CARDS.len())
             .prop_map(|(buyer, first, two, card)| Action::Buy { buyer, first, two, card }),
+        2 => (0..CARDS.len()).prop_map(|card| Action::PayAgain { card }),
         1 => (0..4_u32).prop_map(|buyer| Action::Cancel { buyer }),
         2 => Just(Action::LoseData),
         1 => (0..40_u64, any::<bool>())
@@ -58,6 +65,7 @@ fn action() -> impl Strategy<Value = Action> {
 async fn play(actions: Vec<Action>) {
     let mut crash_point = CrashPoint::never();
     let mut world = World::with(Arc::clone(&crash_point), Duration::from_millis(200)).await;
+    let mut last = None;
     for (n, action) in actions.into_iter().enumerate() {
         if crash_point.has_crashed() {
             crash_point = CrashPoint::never();
@@ -78,13 +86,22 @@ async fn play(actions: Vec<Action>) {
                     Arc::clone(&world.checkout),
                     request(customer, hold, CARDS[card], &n.to_string()),
                 );
+                last = Some((customer, hold));
+                tokio::spawn(async move { checkout.place_order(request).await });
+            }
+            Action::PayAgain { card } => {
+                let Some((customer, hold)) = last else { continue };
+                let (checkout, request) = (
+                    Arc::clone(&world.checkout),
+                    request(customer, hold, CARDS[card], &n.to_string()),
+                );
                 tokio::spawn(async move { checkout.place_order(request).await });
             }
             Action::Cancel { buyer: customer } => {
                 let checkout = Arc::clone(&world.checkout);
                 tokio::spawn(async move {
                     for order in checkout.orders_of(&sale_id(), &buyer(customer)).await.unwrap() {
-                        if order.state == OrderState::Paid {
+                        if matches!(order.state, OrderState::Paid | OrderState::AwaitingPayment) {
                             let _ = checkout.cancel(order.id, &buyer(customer)).await;
                         }
                     }

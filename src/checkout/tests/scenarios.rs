@@ -377,7 +377,7 @@ async fn a_redirect_survives_a_restart_and_times_out() {
         "claims are restored before anything is served"
     );
     world.wait_until_settled().await;
-    assert_eq!(world.orders().await[0].state, OrderState::Declined);
+    assert_eq!(world.orders().await[0].state, OrderState::Canceled);
     world.check_invariants().await;
 }
 

@@ -118,6 +118,7 @@ impl Environment {
             order_response_wait: Duration::from_secs(20),
             gateway_timeout: Duration::from_millis(500),
             payment_timeout: Duration::from_secs(20),
+            payment_page_timeout: Duration::from_mins(10),
         };
         let deps = Deps {
             clock,

@@ -10,6 +10,7 @@ pub mod holds;
 pub mod html;
 pub mod join_limits;
 pub mod openapi;
+pub mod order_request;
 pub mod orders;
 mod params;
 mod purchase_admission;

@@ -8,11 +8,12 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::edge::handlers::{
     HandlerResult,
+    order_request::{OrderRequest, invalid},
     params::{PathParams, Query, SaleFilter},
     private_json,
     purchase_admission::{admission_for, sale_of_hold, visit_of},
@@ -29,35 +30,11 @@ use crate::{
         handlers::request::{IdempotencyKey, Json, NoFields, read_body},
         state::BoxOfficeState,
     },
-    kernel::{HoldId, OrderId, SaleId, Subject},
+    kernel::{OrderId, SaleId, Subject},
 };
 
 /// `Cache-Control` of a ticket's QR code: it never changes.
 pub(crate) const TICKET_CODE_CACHE: &str = "private, max-age=3600";
-
-const PAYMENT_TOKEN_CHARS_MAX: usize = 200;
-
-/// What is paid for, and how.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OrderRequest {
-    /// The hold whose seats are bought.
-    hold: HoldId,
-    /// How they are paid for.
-    payment: PaymentRequest,
-}
-
-/// How an order is paid for.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PaymentRequest {
-    /// `card`.
-    #[schema(pattern = "^card$")]
-    method: String,
-    /// The payment gateway's token for the card. Card data never reaches this service.
-    #[schema(min_length = 1, max_length = 200)]
-    token: String,
-}
 
 /// Orders of the caller.
 #[derive(Serialize, ToSchema)]
@@ -106,22 +83,21 @@ pub async fn create(
             "this header is required: it makes a retry safe".to_owned(),
         )
     })?;
-    check_payment(&request.payment)?;
-    let visitor = admission_for(&state, admissions, owners, request.hold, &idempotency_key).await?;
-    let visit = visit_of(&state, &visitor, request.hold).await?;
+    let (hold, token) = request.checked()?;
+    let visitor = admission_for(&state, admissions, owners, hold, &idempotency_key).await?;
+    let visit = visit_of(&state, &visitor, hold).await?;
     let AdmittedOrExpired {
         sale,
         pass,
         subject: who,
     } = visitor;
-    let (hold, buyer, own_sale) = (request.hold, who.clone(), sale.id.clone());
+    let (buyer, own_sale) = (who.clone(), sale.id.clone());
     let order = PlaceOrder {
         sale: sale.id.clone(),
         buyer: who.clone(),
         visit,
-        hold: request.hold,
-        method: request.payment.method,
-        token: request.payment.token,
+        hold,
+        token,
         idempotency_key,
     };
     let checkout = Arc::clone(&state.checkout);
@@ -149,19 +125,6 @@ pub async fn create(
         return Err(pass_of_other_sale(&sale));
     }
     order_response(outcome)
-}
-
-fn check_payment(payment: &PaymentRequest) -> Result<(), Problem> {
-    if payment.method != "card" {
-        return Err(invalid("payment.method", "the only method is `card`".to_owned()));
-    }
-    if payment.token.is_empty() || payment.token.len() > PAYMENT_TOKEN_CHARS_MAX {
-        return Err(invalid(
-            "payment.token",
-            format!("1 to {PAYMENT_TOKEN_CHARS_MAX} characters"),
-        ));
-    }
-    Ok(())
 }
 
 /// Whether a customer has as many seats as they may. Then the visit is over, and its slot goes to the next in
@@ -257,7 +220,8 @@ pub async fn confirm(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: 
     order_response(outcome.ok_or_else(no_such_order)?)
 }
 
-/// `POST /v1/orders/{order}/cancel`: returns all seats of a paid order and refunds it.
+/// `POST /v1/orders/{order}/cancel`: returns all seats of a paid order and refunds it, or ends the payment of
+/// an order whose buyer is at the bank.
 pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: NoFields) -> HandlerResult {
     let checkout = Arc::clone(&state.checkout);
     let OwnedOrder { order, who } = owned;
@@ -270,7 +234,9 @@ pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: N
     match outcome.map_err(|e| state.app.checkout_problem("cancel", &e))? {
         CancelOutcome::Canceled(order) => Ok(private_json(StatusCode::OK, &order)),
         CancelOutcome::InProgress(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
-        CancelOutcome::NotPaid(order) => Err(Problem::new(ProblemType::NotCancelable).with("order", &order)),
+        CancelOutcome::NotCancelable(order) => {
+            Err(Problem::new(ProblemType::NotCancelable).with("order", &order))
+        }
         CancelOutcome::DoorsOpen(order) => Err(doors_open().with("order", &order)),
         CancelOutcome::NotFound => Err(no_such_order()),
     }
@@ -359,6 +325,10 @@ fn order_response(outcome: PlaceOutcome) -> HandlerResult {
         PlaceOutcome::HoldGone { alternatives } => {
             Err(Problem::new(ProblemType::HoldGone).with("alternatives", &alternatives))
         }
+        PlaceOutcome::PaymentRequired => Err(invalid(
+            "payment",
+            "these seats are not free: say how they are paid for".to_owned(),
+        )),
         PlaceOutcome::DoorsOpen => Err(doors_open()),
         PlaceOutcome::KeyReused => Err(Problem::new(ProblemType::IdempotencyKeyReused)),
         PlaceOutcome::QuotaReached { limit } => {
@@ -382,10 +352,4 @@ pub(super) fn doors_open() -> Problem {
 
 fn no_such_order() -> Problem {
     Problem::new(ProblemType::NotFound).detail("there is no such order")
-}
-
-fn invalid(field: &str, what: String) -> Problem {
-    Problem::new(ProblemType::InvalidField)
-        .with("field", &field)
-        .detail(what)
 }

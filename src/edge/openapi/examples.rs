@@ -46,6 +46,15 @@ pub(super) fn paid_order() -> OrderView {
         created_at: at(312),
         reason: None,
         action: None,
+        payment_deadline: None,
+    }
+}
+
+pub(super) fn declined_order() -> OrderView {
+    OrderView {
+        state: OrderState::Declined,
+        reason: Some("declined:insufficient_funds".to_owned()),
+        ..paid_order()
     }
 }
 
@@ -56,6 +65,7 @@ pub(super) fn order_awaiting_payment() -> OrderView {
             kind: "redirect",
             url: "https://pay.example/3ds/8f2b".to_owned(),
         }),
+        payment_deadline: Some(at(912)),
         ..paid_order()
     }
 }

@@ -13,8 +13,9 @@ use crate::{
     checkout::{HistoryEntry, OrderState, OrderView, Ticket},
     edge::{
         errors::problem::{Problem, ProblemType},
-        handlers::orders::{
-            OrderHistory, OrderList, OrderRequest, TICKET_CODE_CACHE, TicketList, TicketView,
+        handlers::{
+            order_request::OrderRequest,
+            orders::{OrderHistory, OrderList, TICKET_CODE_CACHE, TicketList, TicketView},
         },
     },
     kernel::{OrderId, SaleId},
@@ -71,15 +72,11 @@ fn placed(operation: OperationDoc) -> OperationDoc {
         state: OrderState::InProgress,
         ..examples::paid_order()
     };
-    let declined = OrderView {
-        state: OrderState::Declined,
-        reason: Some("declined:insufficient_funds".to_owned()),
-        ..examples::paid_order()
-    };
     operation
         .json(
             201,
-            "Paid, or awaiting payment: then `action` says what the buyer does next.",
+            "Paid, or awaiting payment: then `action` says what the buyer does next, until \
+            `payment_deadline`.",
             &examples::order_awaiting_payment(),
         )
         .located("The order.")
@@ -91,7 +88,7 @@ fn placed(operation: OperationDoc) -> OperationDoc {
         .located("The order.")
         .problem_like(
             Problem::new(ProblemType::PaymentDeclined)
-                .with("order", &declined)
+                .with("order", &examples::declined_order())
                 .with("reason", &"insufficient_funds"),
         )
         .problem_like(Problem::new(ProblemType::HoldGone).with("alternatives", &[["101-A-14", "101-A-15"]]))
@@ -106,11 +103,15 @@ fn place_order() -> OperationDoc {
     let operation = OperationDoc::new("place_order", TAG, "Buy the seats of a hold")
         .describe(
             "The `Idempotency-Key` makes a retry safe: the same key gives the same order and never a \
-            second charge.",
+            second charge. While the hold's payment waits at the gateway's page, a request with another key \
+            replaces it: that payment is voided first.",
         )
         .header::<String>("Idempotency-Key", "1 to 255 visible ASCII characters.", true)
         .credentials(ADMITTED)
-        .body::<OrderRequest>(&[("card", request)]);
+        .body::<OrderRequest>(&[
+            ("card", request),
+            ("free seats", json!({ "hold": examples::HOLD })),
+        ]);
     placed(operation)
         .problems(&ADMITTED_PROBLEMS)
         .problem(ProblemType::StoreRecovering)
@@ -206,14 +207,14 @@ fn cancel_order() -> OperationDoc {
     };
     of_order(OperationDoc::new("cancel_order", TAG, "Cancel an order"))
         .describe(
-            "Returns all seats of a paid order and refunds it, until the doors of its performance open.",
+            "Returns all seats of a paid order and refunds it, until the doors of its performance open. An \
+            order that awaits payment is canceled as well: its payment is voided, and its seats are free at \
+            once.",
         )
         .no_fields()
         .json(200, "Seats and money are returned.", &canceled)
         .json(202, "Seats and money are being returned.", &refunding)
-        .problem_like(
-            Problem::new(ProblemType::NotCancelable).with("order", &examples::order_awaiting_payment()),
-        )
+        .problem_like(Problem::new(ProblemType::NotCancelable).with("order", &examples::declined_order()))
         .problem_like(Problem::new(ProblemType::Closed).with("order", &examples::paid_order()))
 }
 

@@ -35,6 +35,7 @@ impl Settings {
             order_response_wait: millis(self.checkout.order_response_wait_ms),
             gateway_timeout: millis(self.checkout.gateway_timeout_ms),
             payment_timeout: seconds(self.checkout.payment_timeout_s),
+            payment_page_timeout: seconds(self.checkout.payment_page_timeout_s),
         }
     }
 

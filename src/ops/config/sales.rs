@@ -72,7 +72,8 @@ pub struct SaleSettings {
     /// Seats that one customer may own over all performances of the sale.
     #[serde(default = "default_seats_per_customer_max")]
     pub seats_per_customer_max: u8,
-    /// How many seconds a hold lasts; not shorter than checkout.payment_timeout_s.
+    /// How many seconds a hold lasts; not shorter than checkout.payment_timeout_s, not longer than
+    /// checkout.payment_page_timeout_s.
     #[serde(default = "default_hold_ttl_s")]
     pub hold_ttl_s: u32,
     /// How often a customer may extend a hold.

@@ -218,6 +218,9 @@ pub struct CheckoutSettings {
     pub gateway_timeout_ms: u32,
     /// After how many seconds a payment with an unknown outcome is voided.
     pub payment_timeout_s: u32,
+    /// How many seconds a buyer has at the payment gateway's page, or for another card; then the order is
+    /// canceled and its seats are free. Not shorter than a sale's hold_ttl_s.
+    pub payment_page_timeout_s: u32,
 }
 
 /// `[gateway]`: where payments are authorized, captured and refunded.

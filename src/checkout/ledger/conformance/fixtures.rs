@@ -19,9 +19,12 @@ pub(crate) fn performance_key() -> PerformanceKey {
     }
 }
 
+/// Seats whose name begins like this cost nothing.
+const FREE: &str = "Free-";
+
 pub(crate) fn seat(guid: &str) -> SeatInfo {
     let text = |text: &str| text.to_owned();
-    let price = Money::new(100, Currency::KRW);
+    let price = Money::new(if guid.starts_with(FREE) { 0 } else { 100 }, Currency::KRW);
     SeatInfo {
         guid: guid.into(),
         zone: text("R"),
@@ -34,7 +37,7 @@ pub(crate) fn seat(guid: &str) -> SeatInfo {
 
 pub(crate) fn held_seats(seats: &[&str]) -> HeldSeats {
     let seats: Vec<_> = seats.iter().map(|guid| seat(guid)).collect();
-    let total = Money::new(100 * i64::try_from(seats.len()).unwrap(), Currency::KRW);
+    let total = Money::new(seats.iter().map(|seat| seat.price.amount).sum(), Currency::KRW);
     HeldSeats {
         performance_key: performance_key(),
         seats,

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::fixtures::{Request, at, lease_request, open, performance_key, position, progress};
+use super::fixtures::{
+    Request, at, event, lease_request, open, performance_key, position, progress, tickets, try_open,
+};
 use crate::{
     checkout::{
-        ledger::port::{Ledger, LedgerError, OpenOutcome, SeatStoreEpoch},
+        ledger::port::{FencedLease, Ledger, LedgerError, OpenOutcome, Position, SeatStoreEpoch},
         order::{OrderState, Reason},
         types::PerformanceKey,
     },
-    kernel::Subject,
+    kernel::{Subject, Timestamp},
 };
 
 pub(super) async fn one_idempotency_key_is_one_order(ledger: &dyn Ledger) {
@@ -92,6 +94,75 @@ pub(super) async fn one_hold_has_one_open_attempt(ledger: &dyn Ledger) {
             .unwrap(),
         OpenOutcome::New(_)
     ));
+}
+
+/// An order whose buyer is at the gateway's page until the given time.
+async fn awaiting(ledger: &dyn Ledger, request: &Request, until: Timestamp) -> FencedLease {
+    let lease = open(ledger, request).await;
+    ledger.claim(lease, 4, at(0)).await.unwrap();
+    ledger.lock_claims(lease).await.unwrap();
+    let page = "https://bank/page";
+    ledger.await_payment(lease, page, until, at(1)).await.unwrap();
+    lease
+}
+
+pub(super) async fn an_order_that_awaits_its_buyer_is_not_joined(ledger: &dyn Ledger) {
+    let request = Request::new(14, &["B-1"]);
+    let waiting = awaiting(ledger, &request, at(9_000)).await;
+    let other_card = request.with_key("another card");
+    for _ in 0..2 {
+        let opened = ledger.open_order(other_card.order(), lease_request("a", 2)).await;
+        assert_eq!(opened.unwrap(), OpenOutcome::AwaitingBuyer(waiting.order));
+    }
+    let record = ledger.idempotency_record(&request.buyer, &other_card.key).await;
+    assert_eq!(record.unwrap(), None, "nothing was written");
+    assert_eq!(
+        try_open(ledger, &request).await.unwrap(),
+        OpenOutcome::Existing(waiting.order),
+        "its own key finds it"
+    );
+    let claims = ledger.claims(None, at(7)).await.unwrap();
+    let claim = claims.iter().find(|claim| claim.hold == request.hold).unwrap();
+    assert_eq!(claim.until, at(9_000), "until its own deadline");
+
+    ledger.release_claims(waiting, at(3)).await.unwrap();
+    ledger
+        .close_order(waiting, OrderState::Canceled, None, None, at(3))
+        .await
+        .unwrap();
+    let opened = ledger.open_order(other_card.order(), lease_request("a", 4)).await;
+    assert!(matches!(opened.unwrap(), OpenOutcome::New(_)));
+}
+
+pub(super) async fn an_order_that_awaits_its_buyer_is_undone_for_good(ledger: &dyn Ledger) {
+    let waiting = awaiting(ledger, &Request::new(15, &["B-2"]), at(9_000)).await;
+    let undone = Position {
+        undoing: true,
+        ..position("authorize")
+    };
+    let cancel = || {
+        ledger.start_saga(
+            waiting.order,
+            OrderState::AwaitingPayment,
+            OrderState::Refunding,
+            Reason::CanceledBeforePayment,
+            undone.clone(),
+            lease_request("b", 2),
+        )
+    };
+    assert_eq!(cancel().await.unwrap().unwrap().position, undone);
+    assert!(cancel().await.unwrap().is_none(), "once");
+    let booked = ledger.book(waiting, tickets(&["B-2"]), event("order.booked"), at(3));
+    assert!(matches!(booked.await, Err(LedgerError::LeaseLost)));
+    let due = ledger
+        .lease_due_sagas(lease_request("c", 5_000), false, 1_000)
+        .await;
+    let due = due.unwrap();
+    let resumed = due.iter().find(|saga| saga.lease.order == waiting.order).unwrap();
+    assert!(resumed.position.undoing, "also in the process that resumes it");
+    let log = ledger.saga_log(waiting.order).await.unwrap();
+    assert_eq!(log.last().unwrap().state, "canceled");
+    ledger.release_claims(resumed.lease, at(4)).await.unwrap();
 }
 
 pub(super) async fn an_old_lease_changes_nothing(ledger: &dyn Ledger) {

@@ -126,7 +126,7 @@ pub(super) async fn start_saga(
         .execute(&mut *db)
         .await?;
     let fence: i64 = sqlx::query_scalar(
-        "UPDATE saga SET saga = $2, step = $3, undoing = FALSE, attempts = 0, step_started_at = $4,
+        "UPDATE saga SET saga = $2, step = $3, undoing = $7, attempts = 0, step_started_at = $4,
          ended = FALSE, lease_owner = $5, lease_until = $6,
                          fence = fence + 1
          WHERE order_id = $1 RETURNING fence",
@@ -137,13 +137,14 @@ pub(super) async fn start_saga(
     .bind(request.now.as_millis())
     .bind(&request.owner)
     .bind(request.until.as_millis())
+    .bind(position.undoing)
     .fetch_one(&mut *db)
     .await?;
     append_saga_log(
         db,
         &id,
         &position.saga,
-        &[(position.step.clone(), "started")],
+        &[(position.step.clone(), position.log_state())],
         request.now,
     )
     .await?;

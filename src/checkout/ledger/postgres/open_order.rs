@@ -2,12 +2,11 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::{
-    journal,
-    rows::{parse, parse_order_id},
-    transaction::TxResult,
+use super::{journal, rows::parse, transaction::TxResult};
+use crate::{
+    checkout::ledger::port::{FencedLease, LeaseRequest, LedgerError, NewOrder, OpenOutcome},
+    kernel::OrderId,
 };
-use crate::checkout::ledger::port::{FencedLease, LeaseRequest, LedgerError, NewOrder, OpenOutcome};
 
 /// Tries to find or create the one open attempt on a hold, while other attempts on it are closed.
 const TRIES_MAX: u32 = 5;
@@ -36,14 +35,18 @@ pub(crate) async fn open_order(
     if !is_new_key {
         return used_key(db, &order).await;
     }
-    if let Some(open) = find_or_insert(db, &order, &request).await? {
+    if let Some((open, waits)) = find_or_insert(db, &order, &request).await? {
+        if waits {
+            forget_key(db, &order).await?;
+            return Ok(OpenOutcome::AwaitingBuyer(open));
+        }
         sqlx::query("UPDATE idempotency_key SET order_id = $3 WHERE buyer = $1 AND key = $2")
             .bind(order.buyer.as_str())
             .bind(&order.idempotency_key)
-            .bind(&open)
+            .bind(open.to_string())
             .execute(&mut *db)
             .await?;
-        return Ok(OpenOutcome::Existing(parse_order_id(&open)?));
+        return Ok(OpenOutcome::Existing(open));
     }
     insert_saga(db, &order, &request).await?;
     journal::append(db, &id, "opened", request.now).await?;
@@ -117,12 +120,22 @@ async fn used_key(db: &mut PgConnection, order: &NewOrder) -> TxResult<OpenOutco
     Ok(OpenOutcome::Existing(known))
 }
 
-/// Inserts the order, or returns the one that is still open on the same hold.
+async fn forget_key(db: &mut PgConnection, order: &NewOrder) -> TxResult<()> {
+    sqlx::query("DELETE FROM idempotency_key WHERE buyer = $1 AND key = $2")
+        .bind(order.buyer.as_str())
+        .bind(&order.idempotency_key)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Inserts the order, or returns the one that is still open on the same hold, and whether that one awaits its
+/// buyer at the gateway's page.
 async fn find_or_insert(
     db: &mut PgConnection,
     order: &NewOrder,
     request: &LeaseRequest,
-) -> TxResult<Option<String>> {
+) -> TxResult<Option<(OrderId, bool)>> {
     for _ in 0..TRIES_MAX {
         let inserted = sqlx::query(
             "INSERT INTO orders (id, sale, performance, buyer, visit, hold, state, amount, currency,
@@ -146,13 +159,14 @@ async fn find_or_insert(
         if inserted.rows_affected() == 1 {
             return Ok(None);
         }
-        let open: Option<String> =
-            sqlx::query_scalar("SELECT id FROM orders WHERE hold = $1 AND attempt_open")
-                .bind(order.hold.to_string())
-                .fetch_optional(&mut *db)
-                .await?;
-        if open.is_some() {
-            return Ok(open);
+        let open = sqlx::query(
+            "SELECT id, state = 'awaiting_payment' AS waits FROM orders WHERE hold = $1 AND attempt_open",
+        )
+        .bind(order.hold.to_string())
+        .fetch_optional(&mut *db)
+        .await?;
+        if let Some(row) = open {
+            return Ok(Some((parse(&row, "id")?, row.try_get("waits")?)));
         }
     }
     Err(LedgerError::Unavailable("attempts on one hold keep opening and closing".into()).into())

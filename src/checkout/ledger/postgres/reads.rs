@@ -129,7 +129,8 @@ pub(super) async fn claims(
 ) -> TxResult<Vec<ClaimedSeats>> {
     let rows = sqlx::query(
         "SELECT o.sale, o.performance, o.hold, o.buyer, o.visit, array_agg(c.seat) AS seats,
-         bool_and(c.state = 'booked') AS booked
+         bool_and(c.state = 'booked') AS booked,
+         CASE o.state WHEN 'awaiting_payment' THEN o.payment_deadline ELSE $4 END AS until
          FROM seat_claim c JOIN orders o ON o.id = c.order_id
          WHERE c.order_id IN (SELECT k.order_id FROM seat_claim k WHERE k.sale = $1 AND k.performance = $2
          AND k.seat = ANY($3))
@@ -138,9 +139,10 @@ pub(super) async fn claims(
     .bind(performance_key.sale.as_str())
     .bind(performance_key.performance.as_str())
     .bind(seats)
+    .bind(keep_until.as_millis())
     .fetch_all(db)
     .await?;
-    rows.iter().map(|row| claimed(row, keep_until)).collect()
+    rows.iter().map(claimed).collect()
 }
 
 /// All live claims. There may be very many, so the statement timeout of the session, meant for a buyer's
@@ -152,12 +154,14 @@ pub(super) async fn all_claims(db: &mut PgConnection, keep_until: Timestamp) -> 
         .await?;
     let rows = sqlx::query(
         "SELECT o.sale, o.performance, o.hold, o.buyer, o.visit, array_agg(c.seat) AS seats,
-         bool_and(c.state = 'booked') AS booked
+         bool_and(c.state = 'booked') AS booked,
+         CASE o.state WHEN 'awaiting_payment' THEN o.payment_deadline ELSE $1 END AS until
          FROM seat_claim c JOIN orders o ON o.id = c.order_id GROUP BY o.id",
     )
+    .bind(keep_until.as_millis())
     .fetch_all(db)
     .await?;
-    rows.iter().map(|row| claimed(row, keep_until)).collect()
+    rows.iter().map(claimed).collect()
 }
 
 pub(super) async fn undelivered_events(db: &mut PgConnection, id: OrderId) -> TxResult<Vec<OutboxRow>> {

@@ -11,7 +11,7 @@ use crate::{
         order::{Order, OrderState, Reason},
         types::{ClaimedSeats, PerformanceKey, SeatInfo},
     },
-    kernel::{Money, OrderId, Subject, Timestamp},
+    kernel::{Money, Subject, Timestamp},
 };
 
 pub(super) fn unreadable(what: &str, why: impl Display) -> LedgerError {
@@ -61,7 +61,7 @@ pub(super) fn order_of(row: &PgRow) -> TxResult<Order> {
     })
 }
 
-pub(super) fn claimed(row: &PgRow, keep_until: Timestamp) -> TxResult<ClaimedSeats> {
+pub(super) fn claimed(row: &PgRow) -> TxResult<ClaimedSeats> {
     Ok(ClaimedSeats {
         performance_key: PerformanceKey {
             sale: parse(row, "sale")?,
@@ -72,11 +72,6 @@ pub(super) fn claimed(row: &PgRow, keep_until: Timestamp) -> TxResult<ClaimedSea
         visit: parse(row, "visit")?,
         seats: row.try_get("seats")?,
         booked: row.try_get("booked")?,
-        until: keep_until,
+        until: time(row, "until")?,
     })
-}
-
-pub(super) fn parse_order_id(text: &str) -> Result<OrderId, LedgerError> {
-    text.parse()
-        .map_err(|e| LedgerError::Unavailable(format!("the stored order id {text}: {e}")))
 }

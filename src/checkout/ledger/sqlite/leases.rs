@@ -90,7 +90,7 @@ pub(super) async fn start_saga(
         .execute(&mut *db)
         .await?;
     let fence: i64 = sqlx::query_scalar(
-        "UPDATE saga SET saga = ?2, step = ?3, undoing = 0, attempts = 0, step_started_at = ?4, ended = 0,
+        "UPDATE saga SET saga = ?2, step = ?3, undoing = ?7, attempts = 0, step_started_at = ?4, ended = 0,
          lease_owner = ?5, lease_until = ?6,
                          fence = fence + 1
          WHERE order_id = ?1 RETURNING fence",
@@ -101,16 +101,18 @@ pub(super) async fn start_saga(
     .bind(request.now.as_millis())
     .bind(&request.owner)
     .bind(request.until.as_millis())
+    .bind(position.undoing)
     .fetch_one(&mut *db)
     .await?;
     sqlx::query(
         "INSERT INTO saga_log (order_id, sequence, at, saga, step, state)
-         SELECT ?1, COALESCE(MAX(sequence), 0) + 1, ?2, ?3, ?4, 'started' FROM saga_log WHERE order_id = ?1",
+         SELECT ?1, COALESCE(MAX(sequence), 0) + 1, ?2, ?3, ?4, ?5 FROM saga_log WHERE order_id = ?1",
     )
     .bind(&id)
     .bind(request.now.as_millis())
     .bind(&position.saga)
     .bind(&position.step)
+    .bind(position.log_state())
     .execute(&mut *db)
     .await?;
     journal::append(db, &id, &format!("saga {}", position.saga), request.now).await?;

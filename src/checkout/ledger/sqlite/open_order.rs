@@ -2,11 +2,11 @@
 
 use sqlx::{Row, SqliteConnection};
 
-use super::{
-    journal,
-    rows::{parse, parse_order_id},
+use super::{journal, rows::parse};
+use crate::{
+    checkout::ledger::port::{FencedLease, LeaseRequest, LedgerError, NewOrder, OpenOutcome},
+    kernel::OrderId,
 };
-use crate::checkout::ledger::port::{FencedLease, LeaseRequest, LedgerError, NewOrder, OpenOutcome};
 
 pub(super) async fn open_order(
     db: &mut SqliteConnection,
@@ -26,23 +26,23 @@ pub(super) async fn open_order(
         }
         return Ok(OpenOutcome::Existing(parse(&row, "order_id")?));
     }
-    let open: Option<String> =
-        sqlx::query_scalar("SELECT id FROM orders WHERE hold = ?1 AND attempt_open = 1")
-            .bind(order.hold.to_string())
-            .fetch_optional(&mut *db)
-            .await?;
+    let open = open_attempt(db, &order).await?;
+    if let Some((open, true)) = open {
+        return Ok(OpenOutcome::AwaitingBuyer(open));
+    }
+    let open = open.map(|(open, _)| open);
     sqlx::query(
         "INSERT INTO idempotency_key (buyer, key, request_hash, order_id, at) VALUES (?1, ?2, ?3, ?4, ?5)",
     )
     .bind(order.buyer.as_str())
     .bind(&order.idempotency_key)
     .bind(&order.request_hash)
-    .bind(open.as_ref().unwrap_or(&id))
+    .bind(open.map_or_else(|| id.clone(), |open| open.to_string()))
     .bind(request.now.as_millis())
     .execute(&mut *db)
     .await?;
     if let Some(open) = open {
-        return Ok(OpenOutcome::Existing(parse_order_id(&open)?));
+        return Ok(OpenOutcome::Existing(open));
     }
     insert_order(db, &id, &order, &request).await?;
     journal::append(db, &id, "opened", request.now).await?;
@@ -50,6 +50,21 @@ pub(super) async fn open_order(
         order: order.id,
         fence: 1,
     }))
+}
+
+/// The open attempt on the same hold, and whether it awaits its buyer at the gateway's page.
+async fn open_attempt(
+    db: &mut SqliteConnection,
+    order: &NewOrder,
+) -> Result<Option<(OrderId, bool)>, LedgerError> {
+    let row = sqlx::query(
+        "SELECT id, state = 'awaiting_payment' AS waits FROM orders WHERE hold = ?1 AND attempt_open = 1",
+    )
+    .bind(order.hold.to_string())
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| Ok((parse(&row, "id")?, row.try_get("waits")?)))
+        .transpose()
 }
 
 /// Inserts the order with its seats and its saga, leased to the caller, in one round trip.

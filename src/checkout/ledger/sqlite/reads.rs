@@ -120,7 +120,8 @@ pub(super) async fn claims(
     let seats = only.map(|(_, seats)| serde_json::to_string(seats).expect("texts are JSON"));
     let rows = sqlx::query(
         "SELECT o.sale, o.performance, o.hold, o.buyer, o.visit, json_group_array(c.seat) AS seats,
-         MIN(c.state = 'booked') AS booked
+         MIN(c.state = 'booked') AS booked,
+         CASE o.state WHEN 'awaiting_payment' THEN o.payment_deadline ELSE ?4 END AS until
          FROM seat_claim c JOIN orders o ON o.id = c.order_id
          WHERE ?1 IS NULL OR c.order_id IN (SELECT k.order_id FROM seat_claim k
                WHERE k.sale = ?1 AND k.performance = ?2 AND k.seat IN (SELECT value FROM json_each(?3)))
@@ -129,6 +130,7 @@ pub(super) async fn claims(
     .bind(only.map(|(performance_key, _)| performance_key.sale.as_str()))
     .bind(only.map(|(performance_key, _)| performance_key.performance.as_str()))
     .bind(seats)
+    .bind(keep_until.as_millis())
     .fetch_all(db)
     .await?;
     rows.iter()
@@ -145,7 +147,7 @@ pub(super) async fn claims(
                 seats: serde_json::from_str(&seats)
                     .map_err(|e| LedgerError::Unavailable(format!("stored seats: {e}")))?,
                 booked: row.try_get("booked")?,
-                until: keep_until,
+                until: time(row, "until")?,
             })
         })
         .collect()

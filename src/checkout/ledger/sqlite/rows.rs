@@ -10,7 +10,7 @@ use crate::{
         order::{Order, OrderState, Reason},
         types::{PerformanceKey, SeatInfo},
     },
-    kernel::{Money, OrderId, Subject, Timestamp},
+    kernel::{Money, Subject, Timestamp},
 };
 
 pub(super) fn parse<T: FromStr<Err: Display>>(row: &SqliteRow, column: &str) -> Result<T, LedgerError> {
@@ -56,9 +56,4 @@ pub(super) fn order_of(row: &SqliteRow) -> Result<Order, LedgerError> {
         payment_deadline: time(row, "payment_deadline")?,
         created_at: time(row, "created_at")?,
     })
-}
-
-pub(super) fn parse_order_id(text: &str) -> Result<OrderId, LedgerError> {
-    text.parse()
-        .map_err(|e| LedgerError::Unavailable(format!("the stored order id {text}: {e}")))
 }

@@ -4,6 +4,7 @@ mod crash_point;
 mod gateway;
 mod ledger;
 mod seats;
+mod timing;
 
 use std::{
     collections::BTreeMap,
@@ -21,11 +22,13 @@ use testkit::Postgres;
 pub(super) use self::{
     crash_point::CrashPoint,
     gateway::{CrashingGateway, FakeGateway},
+    timing::PAYMENT_PAGE_TIMEOUT,
 };
 use self::{
     gateway::GatewayPayment,
     ledger::CrashingLedger,
     seats::{CrashingSeats, FakeSeats},
+    timing::Timing,
 };
 use crate::{
     checkout::{
@@ -37,7 +40,7 @@ use crate::{
         order::{Order, OrderState},
         payment::PaymentState,
     },
-    kernel::{HoldId, OrderId, OsEntropy, SaleId, Subject, SystemClock, Timestamp, VisitId},
+    kernel::{Clock, HoldId, OrderId, OsEntropy, SaleId, Subject, Timestamp, VisitId},
     platform::{keys::Keys, shutdown::Lifecycle},
 };
 
@@ -54,6 +57,13 @@ impl LedgerHome {
             server: Arc::clone(server),
             database: format!("world_{}", MADE.fetch_add(1, Ordering::SeqCst)),
         }
+    }
+
+    async fn created(self) -> Self {
+        if let Self::Shared { server, database } = &self {
+            server.create_database(database).await.unwrap();
+        }
+        self
     }
 
     async fn open(&self, node: &str, lifecycle: &Lifecycle) -> Arc<dyn Ledger> {
@@ -93,7 +103,7 @@ pub(crate) struct World {
     lifecycle: Lifecycle,
     crash_point: Arc<CrashPoint>,
     buyers: u32,
-    pub(crate) payment_timeout: Duration,
+    timing: Timing,
 }
 
 pub(crate) fn buyer(n: u32) -> Subject {
@@ -106,8 +116,7 @@ pub(crate) fn request(customer: u32, hold: HoldId, card: &str, key: &str) -> Pla
         buyer: buyer(customer),
         visit: VisitId::random(&OsEntropy),
         hold,
-        method: "card".into(),
-        token: card.into(),
+        token: Some(card.into()),
         idempotency_key: key.into(),
     }
 }
@@ -121,9 +130,23 @@ impl World {
         Self::on(
             LedgerHome::File(tempfile::tempdir().unwrap()),
             crash_point,
-            payment_timeout,
+            Timing::real(payment_timeout),
         )
         .await
+    }
+
+    /// A world whose time the test moves.
+    pub(crate) async fn by_clock(clock: Arc<dyn Clock>, server: Option<&Arc<Postgres>>) -> Self {
+        let ledger_home = match server {
+            Some(server) => LedgerHome::shared(server).created().await,
+            None => LedgerHome::File(tempfile::tempdir().unwrap()),
+        };
+        let payment_timeout = PAYMENT_PAGE_TIMEOUT / 5;
+        let timing = Timing {
+            clock,
+            payment_timeout,
+        };
+        Self::on(ledger_home, CrashPoint::never(), timing).await
     }
 
     /// A world whose ledger is shared by several nodes, in a database of its own.
@@ -132,14 +155,11 @@ impl World {
         crash_point: Arc<CrashPoint>,
         payment_timeout: Duration,
     ) -> Self {
-        let ledger_home = LedgerHome::shared(server);
-        if let LedgerHome::Shared { server, database } = &ledger_home {
-            server.create_database(database).await.unwrap();
-        }
-        Self::on(ledger_home, crash_point, payment_timeout).await
+        let ledger_home = LedgerHome::shared(server).created().await;
+        Self::on(ledger_home, crash_point, Timing::real(payment_timeout)).await
     }
 
-    async fn on(ledger_home: LedgerHome, crash_point: Arc<CrashPoint>, payment_timeout: Duration) -> Self {
+    async fn on(ledger_home: LedgerHome, crash_point: Arc<CrashPoint>, timing: Timing) -> Self {
         let (gateway, keys) = (Arc::new(FakeGateway::default()), Keys::ephemeral(&OsEntropy));
         let (seats, lifecycle, node) = (Arc::new(FakeSeats::default()), Lifecycle::new(), "a");
         let ledger = ledger_home.open(node, &lifecycle).await;
@@ -150,7 +170,7 @@ impl World {
             &seats,
             &lifecycle,
             Arc::clone(&crash_point),
-            payment_timeout,
+            &timing,
         )
         .await;
         Self {
@@ -163,7 +183,7 @@ impl World {
             lifecycle,
             crash_point,
             buyers: 8,
-            payment_timeout,
+            timing,
         }
     }
 
@@ -183,7 +203,7 @@ impl World {
             &self.seats,
             &self.lifecycle,
             crash_point,
-            self.payment_timeout,
+            &self.timing,
         )
         .await;
     }
@@ -264,6 +284,11 @@ impl World {
             }
             let paid = order.payment_key.as_ref().and_then(|key| money.remove(key));
             let state = paid.as_ref().map(|payment| payment.state.clone());
+            if order.is_free() {
+                assert_eq!(state, None, "I2: a free order reached the gateway");
+                assert_eq!(tickets.is_empty(), order.state != OrderState::Paid);
+                continue;
+            }
             let captured = state == Some(PaymentState::Captured);
             let reserved = matches!(
                 state,
@@ -324,7 +349,7 @@ async fn open(
     seats: &Arc<FakeSeats>,
     lifecycle: &Lifecycle,
     crash_point: Arc<CrashPoint>,
-    payment_timeout: Duration,
+    timing: &Timing,
 ) -> Arc<Checkout> {
     let node = ledger.owner();
     let ledger = CrashingLedger(ledger, Arc::clone(&crash_point));
@@ -338,10 +363,11 @@ async fn open(
         issuer: "https://tickets.example".into(),
         order_response_wait: Duration::from_secs(20),
         gateway_timeout: Duration::from_millis(500),
-        payment_timeout,
+        payment_timeout: timing.payment_timeout,
+        payment_page_timeout: timing.payment_timeout * 5,
     };
     let deps = Deps {
-        clock: Arc::new(SystemClock::new()),
+        clock: Arc::clone(&timing.clock),
         entropy: Arc::new(OsEntropy),
         keys: keys.clone(),
         // The ledger is opened above, behind the crash point.

@@ -28,6 +28,7 @@ pub(crate) struct FakeSeats {
 struct SeatData {
     holds: HashMap<HoldId, (Subject, Vec<String>, bool)>,
     owner: BTreeMap<String, (HoldId, bool)>,
+    deadlines: HashMap<HoldId, Timestamp>,
 }
 
 impl FakeSeats {
@@ -54,6 +55,11 @@ impl FakeSeats {
 
     pub(crate) fn is_paying(&self, hold: HoldId) -> Option<bool> {
         self.known.lock().holds.get(&hold).map(|held| held.2)
+    }
+
+    /// The deadline that a payment has set.
+    pub(crate) fn deadline(&self, hold: HoldId) -> Option<Timestamp> {
+        self.known.lock().deadlines.get(&hold).copied()
     }
 
     /// The store loses who has which seat; buyers still have their holds.
@@ -91,10 +97,11 @@ impl Seats for CrashingSeats {
         _: &PerformanceKey,
         hold: HoldId,
         _: &Subject,
-        _: Timestamp,
+        until: Timestamp,
     ) -> Result<BeginOutcome, SeatsError> {
         let call = async {
             let mut known = self.0.known.lock();
+            known.deadlines.insert(hold, until);
             let Some((_, seats, paying)) = known.holds.get_mut(&hold) else {
                 return Ok(BeginOutcome::Gone);
             };
@@ -104,9 +111,16 @@ impl Seats for CrashingSeats {
         self.1.guard(call).await
     }
 
-    async fn return_to_hold(&self, _: &PerformanceKey, hold: HoldId, _: Timestamp) -> Result<(), SeatsError> {
+    async fn return_to_hold(
+        &self,
+        _: &PerformanceKey,
+        hold: HoldId,
+        until: Timestamp,
+    ) -> Result<(), SeatsError> {
         let call = async {
-            if let Some((_, _, paying)) = self.0.known.lock().holds.get_mut(&hold) {
+            let mut known = self.0.known.lock();
+            known.deadlines.insert(hold, until);
+            if let Some((_, _, paying)) = known.holds.get_mut(&hold) {
                 *paying = false;
             }
         };

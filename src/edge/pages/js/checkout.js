@@ -21,11 +21,15 @@ export function open_checkout(next) {
     }),
   );
   put($("#pay_total"), money(order.hold.total));
-  put($("#pay_button"), t("pay.pay_amount", { total: money(order.hold.total) }));
+  $("#cards").hidden = is_free();
+  put($("#pay_button"), pay_label());
   show_extensions();
   dialog.showModal();
   $("#checkout_heading").focus();
 }
+
+const is_free = () => order.hold.total.amount === 0;
+const pay_label = () => (is_free() ? t("pay.free") : t("pay.pay_amount", { total: money(order.hold.total) }));
 
 export function forget_attempt() {
   attempt = null;
@@ -65,14 +69,14 @@ async function extend() {
 
 async function pay() {
   if (dialog.dataset.paying) return;
-  const token = $("[name=token]:checked").value;
-  const body = { hold: order.hold.id, payment: { method: "card", token } };
+  const token = is_free() ? "" : $("[name=token]:checked").value;
+  const body = { hold: order.hold.id, ...(token && { payment: { method: "card", token } }) };
   const headers = { "idempotency-key": attempt_key(`${order.hold.id} ${order.hold.seats.join()} ${token}`) };
   dialog.dataset.paying = "yes";
   const button = $("#pay_button");
   button.disabled = true;
   button.classList.add("busy");
-  put(button, t("pay.paying"));
+  put(button, t(token ? "pay.paying" : "pay.getting"));
   note("pay_message", "");
   let answer;
   for (let again = 0; again < 5; again++) {
@@ -94,7 +98,7 @@ function settle(answer, button) {
   delete dialog.dataset.paying;
   button.disabled = false;
   button.classList.remove("busy");
-  put(button, t("pay.pay_amount", { total: money(order.hold.total) }));
+  put(button, pay_label());
   if (answer.status === 402 || answer.data?.state === "declined") {
     forget_attempt();
     note("pay_message", t("pay.declined"));
@@ -119,3 +123,5 @@ $("#pay_button").addEventListener("click", pay);
 $("[data-do=extend]").addEventListener("click", extend);
 $("#pay").addEventListener("submit", (event) => event.preventDefault());
 dialog.addEventListener("cancel", (event) => dialog.dataset.paying && event.preventDefault());
+// Back from the bank by the browser's own button: what this page remembers is older than what the server knows.
+addEventListener("pageshow", (event) => event.persisted && location.reload());

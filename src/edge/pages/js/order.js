@@ -7,6 +7,8 @@ import { money } from "./money.js";
 const id = location.pathname.split("/")[2];
 const base = `/v1/orders/${id}`;
 const $ = (selector) => document.querySelector(selector);
+const GIVEN_UP = ["canceled_before_payment", "payment_page_timed_out"];
+const UNPAID = [...GIVEN_UP, "replaced"];
 const MOVING = ["in_progress", "awaiting_payment", "refunding"];
 
 let order;
@@ -56,10 +58,17 @@ function tell(heading, text) {
 
 const list_in = (data, name) => (Array.isArray(data) ? data : (data?.[name] ?? []));
 
+/** The parts of the keys of heading and text: more than the state where no money was taken. */
+function words_of_state() {
+  if (!UNPAID.includes(order.reason)) return [order.state, order.state];
+  return order.state === "refunding" ? ["canceling", "canceling"] : [order.state, order.reason];
+}
+
 function render() {
-  put($("#state"), t(`order.state.${order.state}`));
-  put($("#text"), t(`order.text.${order.state}`));
-  document.title = `${t(`order.state.${order.state}`)} · ${facts?.title ?? t("order.title")}`;
+  const [heading, text] = words_of_state();
+  put($("#state"), t(`order.state.${heading}`));
+  put($("#text"), t(`order.text.${text}`));
+  document.title = `${t(`order.state.${heading}`)} · ${facts?.title ?? t("order.title")}`;
   put($("#total"), order.total ? money(order.total) : "");
   put($("#number"), order.id);
   const seats = tickets?.length ? tickets.map((one) => t("order.seat", one)) : order.seats;
@@ -67,19 +76,33 @@ function render() {
   const paid = order.state === "paid";
   $("#cancel").hidden = !paid;
   $("#print").hidden = !paid || !tickets?.length;
+  render_way_back();
   const again = ["declined", "expired", "canceled", "refunded"].includes(order.state);
   $("#more").hidden = !again;
-  // After a declined payment the hold lives on for a while.
-  const to_seats = order.state === "declined";
-  $("#more").href = to_seats ? `/sales/${order.sale}/seats` : `/sales/${order.sale}`;
-  put($("#more"), t(to_seats ? "order.to_seats" : "order.more"));
+  // After a declined payment, or for another card, the hold lives on for a while.
+  const has_hold = order.state === "declined" || order.reason === "replaced";
+  const to_seats = has_hold || GIVEN_UP.includes(order.reason);
+  $("#more").href = to_seats ? seats_page() : `/sales/${order.sale}`;
+  put($("#more"), t(has_hold ? "order.to_seats" : to_seats ? "order.choose_seats" : "order.more"));
   $("#more").classList.toggle("go", to_seats);
-  $("#to_bank").hidden = order.state !== "awaiting_payment" || !is_page(order.action?.url);
-  if (!$("#to_bank").hidden) $("#to_bank").href = order.action.url;
   const box = $("#tickets");
   box.hidden = !paid || !tickets?.length;
   if (!box.hidden && box.childElementCount !== tickets.length) box.replaceChildren(...tickets.map(ticket_card));
 }
+
+/** At the bank, and back: on to the bank, another card for the same seats, or none of it. */
+function render_way_back() {
+  const waits = order.state === "awaiting_payment";
+  $("#to_bank").hidden = !waits || !is_page(order.action?.url);
+  if (!$("#to_bank").hidden) $("#to_bank").href = order.action.url;
+  $("#another_card").hidden = !waits;
+  $("#another_card").href = seats_page();
+  $("#give_up").hidden = !waits;
+  if (!waits && $("#give_up_sure").open) $("#give_up_sure").close();
+  note("limit", waits && order.payment_deadline ? t("order.limit", { time: hour(order.payment_deadline) }) : "");
+}
+
+const seats_page = () => `/sales/${order.sale}/seats`;
 
 function ticket_card(ticket) {
   const card = document.createElement("article");
@@ -125,7 +148,19 @@ async function cancel() {
   look();
 }
 
+async function give_up() {
+  $("#give_up").disabled = true;
+  const answer = await call("POST", `${base}/cancel`, {}, { "idempotency-key": key() });
+  $("#give_up").disabled = false;
+  if (answer.data?.state === "canceled") return location.assign(seats_page());
+  // The bank was quicker: the order says so.
+  if (answer.ok || answer.status === 409) return look();
+  note("message", sorry(answer));
+}
+
 $("#cancel").addEventListener("click", () => $("#sure").showModal());
+$("#give_up").addEventListener("click", () => $("#give_up_sure").showModal());
+$("#give_up_sure").addEventListener("close", (event) => event.target.returnValue === "cancel" && give_up());
 $("#print").addEventListener("click", () => print());
 $("#sure").addEventListener("close", (event) => event.target.returnValue === "cancel" && cancel());
 on_wake(() => {

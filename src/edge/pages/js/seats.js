@@ -285,7 +285,8 @@ async function open_performance(id, shown) {
   chosen = new Set();
   for (const entry of document.querySelectorAll("#key [data-bit]")) entry.hidden = !plan.kinds.some((kinds) => kinds & entry.dataset.bit);
   view.load(plan);
-  set_hold(shown ?? own.find((one) => one.performance === id && one.state === "held") ?? null);
+  set_hold(shown ?? own_of(id) ?? null);
+  if (hold?.state === "paying") note("message", t("seats.at_the_bank"));
   $("#loading").hidden = pay_only;
   if (!pay_only) unfollow = follow(`${place()}/seats`, plan, { on_change: changed, on_refused: () => lost() });
 }
@@ -299,9 +300,12 @@ async function load_own() {
   return answer.ok || answer.status === 401;
 }
 
+/** The hold to show: one that can be changed, or one that waits at the bank and may be paid with another card. */
+const own_of = (performance) => own.find((one) => one.performance === performance && one.state === "held") ?? own.find((one) => one.performance === performance);
+
 async function refresh_own() {
   if (busy || !plan || $("#checkout").open || !(await load_own()) || busy) return;
-  const shown = own.find((one) => one.id === hold?.id) ?? own.find((one) => one.performance === performance_id && one.state === "held");
+  const shown = own.find((one) => one.id === hold?.id) ?? own_of(performance_id);
   hold = null;
   set_hold(shown ?? null);
 }

@@ -39,6 +39,16 @@ pub(super) fn sales(settings: &Settings, problems: &mut Problems) {
                 settings.checkout.payment_timeout_s
             ),
         );
+        // Or a buyer would be told an end of the hold that comes after the end of the payment.
+        problems.add_if(
+            sale.hold_ttl_s > settings.checkout.payment_page_timeout_s,
+            format!("{path}.hold_ttl_s"),
+            format!(
+                "must not be longer than the buyer has at the gateway's page, \
+                checkout.payment_page_timeout_s ({})",
+                settings.checkout.payment_page_timeout_s
+            ),
+        );
         let mut performances = HashSet::new();
         for (ix, performance) in sale.performances.iter().enumerate() {
             let path = format!("{path}.performances[{ix}]");

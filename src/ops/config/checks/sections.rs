@@ -234,6 +234,7 @@ pub(super) fn checkout(settings: &Settings, problems: &mut Problems) {
             ("order_response_wait_ms", section.order_response_wait_ms.into()),
             ("gateway_timeout_ms", section.gateway_timeout_ms.into()),
             ("payment_timeout_s", section.payment_timeout_s.into()),
+            ("payment_page_timeout_s", section.payment_page_timeout_s.into()),
         ],
         "checkout",
     );
@@ -241,6 +242,11 @@ pub(super) fn checkout(settings: &Settings, problems: &mut Problems) {
         &[
             ("gateway_timeout_ms", section.gateway_timeout_ms.into(), 600_000),
             ("payment_timeout_s", section.payment_timeout_s.into(), 86_400),
+            (
+                "payment_page_timeout_s",
+                section.payment_page_timeout_s.into(),
+                86_400,
+            ),
         ],
         "checkout",
     );

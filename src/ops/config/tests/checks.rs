@@ -162,6 +162,16 @@ fn invalid_values_and_relations_are_refused() {
             "payment_timeout_s = 120",
             "payment_timeout_s = 9",
         ),
+        (
+            "checkout.payment_page_timeout_s",
+            "payment_page_timeout_s = 600",
+            "payment_page_timeout_s = 86401",
+        ),
+        (
+            "sales[0].hold_ttl_s",
+            "payment_page_timeout_s = 600",
+            "payment_page_timeout_s = 419",
+        ),
         ("gateway.url", "\nurl = \"\"", "\nurl = \"gateway\""),
         (
             "sales[0].title",
