@@ -32,6 +32,7 @@ const SIGN_IN_PATH: &str = "/v1/sign-in";
 
 /// The optional body of a join.
 #[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct JoinRequest {
     /// The solution of a challenge; required where a join is answered with `proof-required`.
     proof: Option<Solution>,
@@ -69,14 +70,6 @@ pub async fn challenge(
         StatusCode::OK,
         &app.proof_of_work.challenge(&sale.id, bits),
     ))
-}
-
-/// The limit of joins from one address, for customers.
-pub(crate) fn limit_signed_in(app: &AppState, address: Option<IpAddr>) -> Result<(), Problem> {
-    match address.map(|address| app.limits.joins.take(address)) {
-        Some(Err(wait)) => Err(Problem::new(ProblemType::TooManyRequests).retry_after_s(wait.as_secs() + 1)),
-        _ => Ok(()),
-    }
 }
 
 /// Takes from a visitor who shows neither a queue token nor a session what an entry costs.

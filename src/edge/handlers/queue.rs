@@ -93,7 +93,7 @@ pub(crate) async fn join_queue(
     let app = &state.app;
     let (parts, body) = request.into_parts();
     let joiner = match sale.sign_in {
-        SignIn::Customer => signed_in_joiner(state, address, parts).await?,
+        SignIn::Customer => signed_in_joiner(state, parts).await?,
         SignIn::None => match existing_entry(app, sale, room, &parts)? {
             Some(joined) => return Ok(join_response(app, sale, &joined, JoinKind::Existing)),
             None => joiner_without_sign_in(state, sale, room, address, parts, body).await?,
@@ -130,12 +130,7 @@ enum Joiner {
     Anonymous(AnonymousVisitor),
 }
 
-async fn signed_in_joiner(
-    state: &WaitingRoomState,
-    address: Option<IpAddr>,
-    mut parts: Parts,
-) -> Result<Joiner, Problem> {
-    join_limits::limit_signed_in(&state.app, address)?;
+async fn signed_in_joiner(state: &WaitingRoomState, mut parts: Parts) -> Result<Joiner, Problem> {
     let SignedIn(session) = SignedIn::from_request_parts(&mut parts, state).await?;
     Ok(Joiner::Customer(session.subject))
 }
