@@ -9,13 +9,14 @@ use crate::{
         auth::cookies::{CookieRules, SaleCookies},
         overload::{
             proof_of_work::ProofOfWork,
-            rate_limit::{IpRateLimit, Rate},
+            rate_limit::IpRateLimit,
             shed::{InFlightLimit, LoadShedder},
         },
         pages::Pages,
     },
     kernel::SaleId,
     ops::config::{self, SaleSettings, Settings},
+    platform::rate_limit::Rate,
     shop::Shop,
     waiting_room::TokenVerifier,
 };
@@ -27,8 +28,8 @@ pub(super) fn app_state(
     shop: Arc<Shop>,
     context: &BuildContext,
 ) -> anyhow::Result<AppState> {
-    let limit = |count, per| IpRateLimit::new(Rate { count, per }, Arc::clone(&context.clock));
-    let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
+    let limits = &settings.limits;
+    let limit = |rate| IpRateLimit::new(rate, Arc::clone(&context.clock));
     Ok(AppState {
         config: edge_config(settings)?,
         cookies: CookieRules {
@@ -45,9 +46,9 @@ pub(super) fn app_state(
         ]
         .concat(),
         limits: IpRateLimits {
-            sign_ins: limit(settings.limits.sign_in_per_ip_per_minute, minute),
-            joins: limit(settings.limits.joins_per_ip_per_minute, minute),
-            requests: limit(settings.limits.requests_per_ip_per_second, second),
+            sign_ins: limit(Rate::per_minute(limits.sign_in_per_ip_per_minute)),
+            joins: limit(Rate::per_minute(limits.joins_per_ip_per_minute)),
+            requests: limit(Rate::per_second(limits.requests_per_ip_per_second)),
         },
         proof_of_work: ProofOfWork::new(
             settings.proof_of_work(),

@@ -80,6 +80,7 @@ async fn upkeep(state: Arc<AppState>, metrics: Option<PrometheusHandle>, lifecyc
         ] {
             limit.remove_idle();
         }
+        state.shop.remove_idle();
         state.proof_of_work.remove_expired();
         metrics::gauge!("stagedoor_proof_of_work_difficulty_bits")
             .set(f64::from(state.proof_of_work.bits(None, state.headroom())));

@@ -135,6 +135,9 @@ pub enum LogFormat {
 pub struct LimitSettings {
     /// Sign-ins a minute from one IP; 0 is no limit.
     pub sign_in_per_ip_per_minute: u32,
+    /// Wrong passwords a minute for one account, of which one IP may use half; further ones are answered 429;
+    /// 0 is no limit.
+    pub wrong_passwords_per_account_per_minute: u32,
     /// Joins a minute from one IP; 0 is no limit.
     pub joins_per_ip_per_minute: u32,
     /// Requests a second from one IP; 0 is no limit.
