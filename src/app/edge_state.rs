@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     app::context::{BuildContext, Plans},
     edge::{
-        self, AppState, DemoLogin, IpRateLimits, PerformanceInfo, SaleInfo,
+        self, AppState, ClientLimits, DemoLogin, PerformanceInfo, SaleInfo,
         auth::cookies::{CookieRules, SaleCookies},
         overload::{
+            anonymous_seats::AnonymousSeats,
             proof_of_work::ProofOfWork,
             rate_limit::IpRateLimit,
             shed::{InFlightLimit, LoadShedder},
@@ -16,7 +17,7 @@ use crate::{
     },
     kernel::SaleId,
     ops::config::{self, SaleSettings, Settings},
-    platform::rate_limit::Rate,
+    platform::rate_limit::{Rate, RateLimit},
     shop::Shop,
     waiting_room::TokenVerifier,
 };
@@ -45,10 +46,15 @@ pub(super) fn app_state(
             context.keys.ticket.jwks(),
         ]
         .concat(),
-        limits: IpRateLimits {
+        limits: ClientLimits {
             sign_ins: limit(Rate::per_minute(limits.sign_in_per_ip_per_minute)),
             joins: limit(Rate::per_minute(limits.joins_per_ip_per_minute)),
             requests: limit(Rate::per_second(limits.requests_per_ip_per_second)),
+            hold_requests: RateLimit::new(
+                Rate::per_minute(limits.hold_requests_per_visit_per_minute),
+                Arc::clone(&context.clock),
+            ),
+            anonymous_seats: AnonymousSeats::new(limits.anonymous_seats_per_ip_max),
         },
         proof_of_work: ProofOfWork::new(
             settings.proof_of_work(),

@@ -90,10 +90,7 @@ mod tests {
         let (clock, limit) = limit(12);
         let spent = |number| std::iter::from_fn(|| limit.take("mina", client(number)).ok()).count();
         assert_eq!([spent(1), spent(1), spent(2), spent(3)], [6, 0, 6, 0]);
-        assert_eq!(
-            limit.take("mina", client(3)).err(),
-            Some(Duration::from_secs(5))
-        );
+        assert_eq!(limit.take("mina", client(3)).err(), Some(Duration::from_secs(5)));
         assert!(limit.take("jun", client(1)).is_ok(), "another account");
         // The attacker at 1 never stops; the owner at 4 finds a guess as soon as there is one.
         clock.advance(Duration::from_secs(10));

@@ -180,7 +180,10 @@ async fn wrong_passwords_of_one_account_are_limited() {
         );
     }
     for _ in 0..20 {
-        signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD, elsewhere).await);
+        signed_in(
+            shop.sign_in("fan00001@example.com", DEMO_PASSWORD, elsewhere)
+                .await,
+        );
         signed_in(shop.sign_in("fan00004@example.com", DEMO_PASSWORD, CLIENT).await);
     }
 }

@@ -69,4 +69,7 @@ pub use self::{
         OperatorCommand, Phase, Position, RenewOutcome, RoomMetrics, StoreBackend, Wait, ZoneStock,
     },
 };
-pub(crate) use self::{forecast::stock_reach::CHANCE_MIN_PERCENT, status::snapshot::QueueStatus};
+pub(crate) use self::{
+    forecast::stock_reach::CHANCE_MIN_PERCENT, status::snapshot::QueueStatus,
+    tokens::queue_token::is_anonymous as is_anonymous_entry,
+};

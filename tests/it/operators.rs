@@ -218,6 +218,58 @@ async fn a_command_reaches_the_other_node_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn wrong_tokens_of_a_peer_are_limited_and_logged() {
+    let mut world = World::prepared(SaleConfig::default()).await;
+    world.nodes[0].set(
+        "STAGEDOOR__LIMITS__WRONG_OPERATOR_TOKENS_PER_IP_PER_MINUTE",
+        "3".into(),
+    );
+    let world = with_operators(world).await;
+    let path = format!("/v1/admin/sales/{}", world.sale);
+    let show = async |token| at_node(&world, 0, Method::GET, &path, Some(token), String::new()).await;
+    let guess = "a guess that no log may show";
+    for _ in 0..5 {
+        assert_eq!(show(KIM).await.0, 200, "right tokens cost nothing");
+    }
+    for _ in 0..3 {
+        assert_eq!(show(guess).await.0, 401);
+    }
+    let (status, reply) = show(guess).await;
+    assert_eq!(
+        (status, reply["type"].as_str()),
+        (429, Some("/problems/too-many-requests"))
+    );
+    assert_eq!(show(KIM).await.0, 429, "no token is looked at");
+    let refusals = metric(&world, "stagedoor_operator_refusals_total").await;
+    assert_eq!(
+        refusals,
+        [r#"{reason="too_many"} 2"#, r#"{reason="wrong_token"} 3"#]
+    );
+    let log = world.log();
+    assert!(log.contains("refused the token of an operator's call") && !log.contains(guess));
+}
+
+/// The values of one metric of the first node, with their labels.
+async fn metric(world: &World, name: &str) -> Vec<String> {
+    let uri = format!("http://{}/metrics", world.nodes[0].admin)
+        .parse()
+        .unwrap();
+    let answer = world
+        .client
+        .send(Method::GET, uri, &[], Bytes::new())
+        .await
+        .unwrap();
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let mut values: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .map(str::to_owned)
+        .collect();
+    values.sort_unstable();
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_operators_may_command_and_errors_are_explained() {
     let world = with_operators(World::prepared(SaleConfig::default()).await).await;
     let path = format!("/v1/admin/sales/{}/commands", world.sale);

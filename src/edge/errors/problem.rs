@@ -117,7 +117,8 @@ kinds! {
     /// The gateway declined the payment.
     PaymentDeclined = PAYMENT_REQUIRED, "payment-declined", "The payment was declined";
     /// A rate limit of an address, an account or a visit.
-    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests; please try again in a moment";
+    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests",
+        "Too many requests; please try again in a moment";
     /// Shed, or not answered in time.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too many requests at once; please try again in a moment";
     /// A failure that is expected to pass.

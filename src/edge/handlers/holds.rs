@@ -16,8 +16,9 @@ use crate::{
         auth::extractors::{Admitted, Owners},
         errors::problem::{Problem, ProblemType},
         handlers::{
+            hold_limits,
             orders::doors_open,
-            request::{IdempotencyKey, Json, NoFields},
+            request::{ClientAddress, IdempotencyKey, Json, NoFields},
         },
         state::{AppState, BoxOfficeState},
     },
@@ -101,13 +102,20 @@ pub async fn create(
     State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
     admitted: Admitted,
     PerformancePath(performance): PerformancePath,
+    ClientAddress(address): ClientAddress,
     IdempotencyKey(key): IdempotencyKey,
     Json(request): Json<HoldRequest>,
 ) -> HandlerResult {
+    let (who, visit) = (&admitted.subject, admitted.pass.visit);
+    hold_limits::take_request(&app, visit)?;
     let spec = hold_spec(request, performance.plan(), admitted.sale.seats_per_customer_max)?;
-    let outcome = performance
-        .hold(&admitted.subject, admitted.pass.visit, spec, key.as_deref())
-        .await;
+    let hold_ttl = performance.config().hold_ttl;
+    let reserved = hold_limits::reserve(&app, who, address, spec.seat_count(), hold_ttl)?;
+    let outcome = performance.hold(who, visit, spec, key.as_deref()).await;
+    reserved.settle(match &outcome {
+        Ok(HoldOutcome::Held(hold)) => Some(hold),
+        _ => None,
+    });
     match outcome.map_err(|e| seating_problem(&app, e))? {
         HoldOutcome::Held(hold) => Ok(hold_response(StatusCode::CREATED, &performance, &hold)),
         HoldOutcome::Taken { taken, alternatives } => {
@@ -127,12 +135,20 @@ pub async fn show(owned: OwnedHold) -> Response {
 pub async fn swap(
     State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
     owned: OwnedHold,
+    ClientAddress(address): ClientAddress,
     Json(request): Json<SwapRequest>,
 ) -> HandlerResult {
+    hold_limits::take_request(&app, owned.hold.visit)?;
     owned.not_in_payment()?;
     let limit = owned.performance.config().seats_per_customer_max;
     let seats = resolve_seats(owned.performance.plan(), &request.seats, limit)?;
+    let hold_ttl = owned.performance.config().hold_ttl;
+    let reserved = hold_limits::reserve_swap(&app, &owned.hold, address, seats.len(), hold_ttl)?;
     let outcome = owned.performance.swap(owned.hold.id, &owned.who, seats).await;
+    reserved.settle(match &outcome {
+        Ok(ChangeOutcome::Changed(hold)) => Some(hold),
+        _ => None,
+    });
     match outcome.map_err(|e| seating_problem(&app, e))? {
         ChangeOutcome::Changed(hold) => Ok(hold_response(StatusCode::OK, &owned.performance, &hold)),
         ChangeOutcome::Taken { taken, alternatives } => {
@@ -147,12 +163,16 @@ pub async fn swap(
 pub async fn extend(
     State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
     owned: OwnedHold,
+    ClientAddress(address): ClientAddress,
     _: NoFields,
 ) -> HandlerResult {
     owned.not_in_payment()?;
     let outcome = owned.performance.extend(owned.hold.id, &owned.who).await;
     match outcome.map_err(|e| seating_problem(&app, e))? {
-        ExtendOutcome::Extended(hold) => Ok(hold_response(StatusCode::OK, &owned.performance, &hold)),
+        ExtendOutcome::Extended(hold) => {
+            hold_limits::record(&app, address, &hold);
+            Ok(hold_response(StatusCode::OK, &owned.performance, &hold))
+        }
         ExtendOutcome::NoMoreExtensions => Err(Problem::new(ProblemType::NoMoreExtensions)),
         ExtendOutcome::Gone => Err(no_such_hold()),
     }
@@ -172,6 +192,7 @@ pub async fn release(
             .await
             .map_err(|e| seating_problem(&state.app, e))?;
         if released == ReleaseOutcome::Released {
+            hold_limits::release(&state.app, who, id);
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
     }

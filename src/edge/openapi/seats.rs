@@ -167,7 +167,11 @@ fn choosing(operation: OperationDoc) -> OperationDoc {
 
 fn hold_seats() -> OperationDoc {
     let operation = of_performance(OperationDoc::new("hold_seats", TAG, "Hold seats"))
-        .describe("All of the seats or none. With an `Idempotency-Key` a retry gives the same hold.")
+        .describe(
+            "All of the seats or none. With an `Idempotency-Key` a retry gives the same hold. Requests for \
+            seats are limited for each visit, and where visitors do not sign in the seats for each address: \
+            429 with the `reason` `holds_of_this_visit` or `seats_from_this_address`.",
+        )
         .header::<String>("Idempotency-Key", "1 to 255 visible ASCII characters.", false)
         .credentials(ADMITTED)
         .body::<HoldRequest>(&[

@@ -125,6 +125,7 @@ fn for_operators(id: &'static str, summary: &'static str) -> OperationDoc {
         .problems(&[
             ProblemType::SignInRequired,
             ProblemType::WrongCredentials,
+            ProblemType::TooManyRequests,
             ProblemType::TemporarilyUnavailable,
         ])
 }
