@@ -64,8 +64,8 @@ pub use self::{
     },
     types::{
         ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, AdmissionSettings, BoxOfficeHealth, BoxOfficeLoad,
-        BoxOfficeReport, CommandOutcome, CommandRefusal, Config, DelayReason, Durability, EnterOutcome,
-        EntryState, ForecastOutcomes, JoinOutcome, Joined, JournalLocation, NOTICE_CHARS_MAX,
+        BoxOfficeReport, CLOSE_DELAY, CommandOutcome, CommandRefusal, Config, DelayReason, Durability,
+        EnterOutcome, EntryState, ForecastOutcomes, JoinOutcome, Joined, JournalLocation, NOTICE_CHARS_MAX,
         OperatorCommand, Phase, Position, RenewOutcome, RoomMetrics, StoreBackend, Wait, ZoneStock,
     },
 };

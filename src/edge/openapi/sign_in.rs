@@ -30,8 +30,8 @@ fn sign_in() -> OperationDoc {
     session(
         OperationDoc::new("sign_in", TAG, "Sign in with login and password")
             .describe(
-                "The shop's customer list decides. Attempts are limited for each address, and wrong passwords \
-                for each account: beyond that the right one too is answered 429 with `Retry-After`.",
+                "The shop's customer list decides. Attempts are limited for each address, and wrong \
+                passwords for each account: beyond that the right one is answered 429 as well.",
             )
             .body::<Credentials>(&[(
                 "customer",

@@ -182,6 +182,10 @@ pub(super) async fn execute(
         CommandOutcome::Done => Ok(Json(room.admission_settings())),
         CommandOutcome::Refused(CommandRefusal::Closed) => Err(Problem::new(ProblemType::Closed)
             .detail("a closed sale cannot be reopened; only its notice can still be changed")),
+        CommandOutcome::Refused(CommandRefusal::NotConfirmed) => Err(invalid_field(
+            "confirm",
+            format!("closing ends the sale: confirm it with the sale's id, {sale}"),
+        )),
         CommandOutcome::Refused(CommandRefusal::NoticeTooLong) => Err(invalid_field(
             "text",
             format!("a notice has at most {NOTICE_CHARS_MAX} characters"),
