@@ -42,7 +42,7 @@ pub(super) fn reserve<'a>(
     seats: usize,
     hold_ttl: Duration,
 ) -> Result<ReservedSeats<'a>, Problem> {
-    if !app.limits.anonymous_seats.is_enabled() || !is_anonymous(who) {
+    if !is_counted(app, who) {
         return Ok(ReservedSeats { app, counted: None });
     }
     let id = HoldId::random(&*app.entropy);
@@ -65,6 +65,9 @@ pub(super) fn reserve_swap<'a>(
     seats: usize,
     hold_ttl: Duration,
 ) -> Result<ReservedSeats<'a>, Problem> {
+    if !is_counted(app, &hold.subject) {
+        return Ok(ReservedSeats { app, counted: None });
+    }
     let client = app.limits.anonymous_seats.client_of(hold.id);
     if client.is_none() {
         // Another node made it, or this one before a restart.
@@ -76,15 +79,15 @@ pub(super) fn reserve_swap<'a>(
 
 /// Counts a hold as it is now.
 pub(super) fn record(app: &AppState, address: IpAddr, hold: &Hold) {
-    let seats = &app.limits.anonymous_seats;
-    if seats.is_enabled() && is_anonymous(&hold.subject) {
+    if is_counted(app, &hold.subject) {
+        let seats = &app.limits.anonymous_seats;
         seats.record(address, hold.id, hold.seats.len(), hold.expires_at);
     }
 }
 
 /// Stops counting a hold.
 pub(super) fn release(app: &AppState, who: &Subject, hold: HoldId) {
-    if is_anonymous(who) {
+    if is_counted(app, who) {
         app.limits.anonymous_seats.release(hold);
     }
 }
@@ -100,6 +103,11 @@ impl ReservedSeats<'_> {
         }
         self.app.limits.anonymous_seats.release(id);
     }
+}
+
+/// Whether the seats of this subject count for an address.
+fn is_counted(app: &AppState, who: &Subject) -> bool {
+    app.limits.anonymous_seats.is_enabled() && is_anonymous(who)
 }
 
 fn too_many_seats(retry_after_s: u64) -> Problem {

@@ -69,7 +69,8 @@ impl AnonymousSeats {
         let (held_seats, first_end) = live.fold((0, until), |(sum, end), one| {
             (sum + one.seats, end.min(one.until))
         });
-        if held_seats + seats > self.seats_max {
+        // A hold that does not grow may be swapped, also where a restart left more than the limit.
+        if seats > 0 && held_seats + seats > self.seats_max {
             return Err(first_end.since(now));
         }
         held.count(client, id, seats, until);
@@ -183,6 +184,11 @@ mod tests {
         assert_eq!(
             seats.reserve(home, id(), 1, at(1), at(60)),
             Err(Duration::from_secs(59))
+        );
+        assert_eq!(
+            seats.reserve(home, id(), 0, at(1), at(60)),
+            Ok(()),
+            "it does not grow"
         );
         assert_eq!(seats.reserve(train, id(), 4, at(1), at(60)), Ok(()));
         seats.remove_expired(at(119));
