@@ -139,6 +139,7 @@ async fn prepare(
     settings.limits.sign_in_per_ip_per_minute = 0;
     settings.limits.joins_per_ip_per_minute = 0;
     settings.limits.requests_per_ip_per_second = 0;
+    settings.limits.anonymous_seats_per_ip_max = 0;
     if !settings.shares_state() {
         // With one node there is no other to move to, so the notice would only delay the stop.
         settings.server.shutdown_notice_ms = 0;

@@ -9,17 +9,19 @@ use std::{
 use crate::{
     app::context::{BuildContext, Plans},
     edge::{
-        self, AppState, DemoLogin, IpRateLimits, PerformanceInfo, SaleInfo,
+        self, AppState, ClientLimits, DemoLogin, PerformanceInfo, SaleInfo,
         auth::cookies::{CookieRules, SaleCookies},
         overload::{
+            anonymous_seats::AnonymousSeats,
             proof_of_work::ProofOfWork,
-            rate_limit::{IpRateLimit, Rate},
+            rate_limit::IpRateLimit,
             shed::{InFlightLimit, LoadShedder},
         },
         pages::Pages,
     },
     kernel::SaleId,
     ops::config::{self, SaleSettings, Settings},
+    platform::rate_limit::{Rate, RateLimit},
     shop::Shop,
     waiting_room::TokenVerifier,
 };
@@ -31,8 +33,8 @@ pub(super) fn app_state(
     shop: Arc<Shop>,
     context: &BuildContext,
 ) -> anyhow::Result<AppState> {
-    let limit = |count, per| IpRateLimit::new(Rate { count, per }, Arc::clone(&context.clock));
-    let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
+    let limits = &settings.limits;
+    let limit = |rate| IpRateLimit::new(rate, Arc::clone(&context.clock));
     Ok(AppState {
         config: edge_config(settings)?,
         cookies: CookieRules {
@@ -48,10 +50,15 @@ pub(super) fn app_state(
             context.keys.ticket.jwks(),
         ]
         .concat(),
-        limits: IpRateLimits {
-            sign_ins: limit(settings.limits.sign_in_per_ip_per_minute, minute),
-            joins: limit(settings.limits.joins_per_ip_per_minute, minute),
-            requests: limit(settings.limits.requests_per_ip_per_second, second),
+        limits: ClientLimits {
+            sign_ins: limit(Rate::per_minute(limits.sign_in_per_ip_per_minute)),
+            joins: limit(Rate::per_minute(limits.joins_per_ip_per_minute)),
+            requests: limit(Rate::per_second(limits.requests_per_ip_per_second)),
+            hold_requests: RateLimit::new(
+                Rate::per_minute(limits.hold_requests_per_visit_per_minute),
+                Arc::clone(&context.clock),
+            ),
+            anonymous_seats: AnonymousSeats::new(limits.anonymous_seats_per_ip_max),
         },
         proof_of_work: ProofOfWork::new(
             settings.proof_of_work(),

@@ -11,7 +11,7 @@ use crate::{
         AppState, BoxOfficeState, WaitingRoomState,
         overload::{monitor, shed::Priority},
     },
-    ops::telemetry,
+    ops::{admin::operators::OperatorApi, telemetry},
     platform::shutdown::Lifecycle,
     waiting_room::DrawProgress,
 };
@@ -19,7 +19,12 @@ use crate::{
 const RECORD_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Starts the loops; they end when `background` stops.
-pub(crate) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background: &Lifecycle) {
+pub(crate) fn start(
+    parts: &Parts,
+    operators: &OperatorApi,
+    metrics: Option<PrometheusHandle>,
+    background: &Lifecycle,
+) {
     let recorded = (
         Arc::clone(&parts.state),
         parts.waiting_room.clone(),
@@ -50,9 +55,14 @@ pub(crate) fn start(parts: &Parts, metrics: Option<PrometheusHandle>, background
     background.supervise("overload", RECORD_INTERVAL, move || {
         monitor::run(Arc::clone(&state), box_office.clone(), lifecycle.clone())
     });
-    let (state, lifecycle) = (Arc::clone(&parts.state), background.clone());
+    let (state, operators, lifecycle) = (Arc::clone(&parts.state), operators.clone(), background.clone());
     background.supervise("upkeep", telemetry::UPKEEP_INTERVAL, move || {
-        upkeep(Arc::clone(&state), metrics.clone(), lifecycle.clone())
+        upkeep(
+            Arc::clone(&state),
+            operators.clone(),
+            metrics.clone(),
+            lifecycle.clone(),
+        )
     });
 }
 
@@ -70,16 +80,17 @@ fn record_edge(state: &AppState) {
 }
 
 /// Removes idle entries of the rate limits and expired challenges, and lets the metrics recorder do the same.
-async fn upkeep(state: Arc<AppState>, metrics: Option<PrometheusHandle>, lifecycle: Lifecycle) {
+async fn upkeep(
+    state: Arc<AppState>,
+    operators: OperatorApi,
+    metrics: Option<PrometheusHandle>,
+    lifecycle: Lifecycle,
+) {
     let mut interval = tokio::time::interval(telemetry::UPKEEP_INTERVAL);
     while lifecycle.until_stopping(interval.tick()).await.is_some() {
-        for limit in [
-            &state.limits.sign_ins,
-            &state.limits.joins,
-            &state.limits.requests,
-        ] {
-            limit.remove_idle();
-        }
+        state.limits.remove_idle(state.clock.now());
+        operators.remove_idle();
+        state.shop.remove_idle();
         state.proof_of_work.remove_expired();
         metrics::gauge!("stagedoor_proof_of_work_difficulty_bits")
             .set(f64::from(state.proof_of_work.bits(None, state.headroom())));

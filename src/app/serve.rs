@@ -14,14 +14,17 @@ use crate::{
         roles::Roles,
         runtime::StopSignals,
     },
-    edge::{self, ConnectionTimeouts, Dispatcher, connection::acceptor::ConnectionLimits},
+    edge::{
+        self, ConnectionTimeouts, Dispatcher, connection::acceptor::ConnectionLimits,
+        overload::rate_limit::IpRateLimit,
+    },
     ops::{
         admin::{listener::Readiness, openapi, operators::OperatorApi, routes},
         config::Settings,
         reports::BoxOfficeFeed,
         telemetry,
     },
-    platform::{process::Process, shutdown::Lifecycle},
+    platform::{process::Process, rate_limit::Rate, shutdown::Lifecycle},
 };
 
 /// How long requests in flight may take after a second signal to stop.
@@ -134,10 +137,14 @@ async fn serve_process(
     ));
     if let Some(waiting_room) = &parts.waiting_room {
         feed.open(&waiting_room.rooms, parts.keys.internal.clone());
-        operators.publish_rooms(&waiting_room.rooms, &settings.operators);
+        let wrong_tokens = IpRateLimit::new(
+            Rate::per_minute(settings.limits.wrong_operator_tokens_per_ip_per_minute),
+            parts.state.clock.clone(),
+        );
+        operators.publish_rooms(&waiting_room.rooms, &settings.operators, wrong_tokens);
     }
     box_office_feed::start(&parts, &settings, &lifecycles.background)?;
-    metrics_loop::start(&parts, metrics, &lifecycles.background);
+    metrics_loop::start(&parts, &operators, metrics, &lifecycles.background);
     readiness.set(true);
     tracing::info!(node = settings.node_name(), address = %settings.server.public_base, ?roles, "serving");
     if let Some(on_open) = extras.on_open {

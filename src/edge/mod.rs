@@ -22,7 +22,7 @@ pub use self::{
     connection::timeouts::ConnectionTimeouts,
     dispatch::Dispatcher,
     state::{
-        AppState, BoxOfficeState, Config, DemoLogin, EndedVisits, HasAppState, IpRateLimits, PerformanceInfo,
+        AppState, BoxOfficeState, ClientLimits, Config, DemoLogin, EndedVisits, HasAppState, PerformanceInfo,
         SaleInfo, SignIn, WaitingRoomState,
     },
 };

@@ -17,6 +17,7 @@ use crate::{
     edge::{
         auth::cookies::{CookieRules, SaleCookies},
         overload::{
+            anonymous_seats::AnonymousSeats,
             client_ip::Network,
             health::HealthCounters,
             proof_of_work::ProofOfWork,
@@ -26,7 +27,7 @@ use crate::{
         pages,
     },
     kernel::{Clock, Entropy, LocalText, Money, PerformanceId, SaleId, TimeZone, Timestamp, VisitId},
-    platform::{shutdown::Lifecycle, signing::Jwk},
+    platform::{rate_limit::RateLimit, shutdown::Lifecycle, signing::Jwk},
     seating::Seating,
     shop::Shop,
     waiting_room::{TokenVerifier, WaitingRoom},
@@ -124,14 +125,29 @@ pub struct SaleInfo {
     pub tokens: Arc<dyn TokenVerifier>,
 }
 
-/// Rate limits per client address, for what costs the service most.
-pub struct IpRateLimits {
+/// Limits of what costs the service or other visitors most, each by client.
+pub struct ClientLimits {
     /// Attempts to sign in.
     pub sign_ins: IpRateLimit,
     /// Joins.
     pub joins: IpRateLimit,
     /// Requests of any kind.
     pub requests: IpRateLimit,
+    /// Requests for seats, by visit.
+    pub hold_requests: RateLimit<VisitId>,
+    /// Seats that anonymous visitors hold at once.
+    pub anonymous_seats: AnonymousSeats,
+}
+
+impl ClientLimits {
+    /// Drops what no longer counts. To be called now and then.
+    pub fn remove_idle(&self, now: Timestamp) {
+        for limit in [&self.sign_ins, &self.joins, &self.requests] {
+            limit.remove_idle();
+        }
+        self.hold_requests.remove_idle();
+        self.anonymous_seats.remove_expired(now);
+    }
 }
 
 /// What the handlers of every role may reach.
@@ -150,8 +166,8 @@ pub struct AppState {
     pub openapi_document: Bytes,
     /// Public halves of the keys that sign passes, draw receipts and tickets.
     pub public_keys: Vec<Jwk>,
-    /// Rate limits per client address.
-    pub limits: IpRateLimits,
+    /// Limits by address, visit and client.
+    pub limits: ClientLimits,
     /// What a join costs an anonymous visitor.
     pub proof_of_work: ProofOfWork,
     /// Requests in progress on this node.

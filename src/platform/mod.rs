@@ -8,6 +8,7 @@ pub mod http_client;
 pub mod keys;
 pub mod private_file;
 pub mod process;
+pub mod rate_limit;
 pub mod redis;
 pub mod shutdown;
 pub mod signing;

@@ -52,6 +52,17 @@ pub enum HoldSpec {
     },
 }
 
+impl HoldSpec {
+    /// How many seats it requests.
+    #[must_use]
+    pub fn seat_count(&self) -> usize {
+        match self {
+            Self::Seats(seats) => seats.len(),
+            Self::BestAvailable { quantity, .. } => usize::from(*quantity),
+        }
+    }
+}
+
 /// Outcome of a hold request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HoldOutcome {

@@ -336,8 +336,8 @@ impl Performance {
         }
     }
 
-    /// Checks that seats picked by hand leave those reserved for wheelchair users to them, where `accessible` of
-    /// the customers are: one wheelchair space for each, and their companions beside.
+    /// Checks that seats picked by hand leave those reserved for wheelchair users to them, where `accessible`
+    /// of the customers are: one wheelchair space for each, and their companions beside.
     ///
     /// # Errors
     /// [`SeatingError::ForWheelchairs`] names the seats.

@@ -2,13 +2,14 @@
 //! the shop's data and failures, so that no other module depends on them.
 //!
 //! The shop keeps selling during a sale, so its database is only read, and within a budget. A sign-in passes
-//! in this order: a slot of the password threads, the cache, one query at a time for each login, the circuit
-//! breaker, the query budget, the query's time limit.
+//! in this order: the account's budget of wrong passwords, a slot of the password threads, the cache, one
+//! query at a time for each login, the circuit breaker, the query budget, the query's time limit.
 
 mod cached_directory;
 mod circuit_breaker;
 mod demo_shop;
 mod directory;
+mod guess_limit;
 mod handoff;
 mod passwords;
 mod query_budget;

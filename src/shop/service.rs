@@ -1,6 +1,6 @@
 //! Sign-in and sign-out.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
     kernel::{Clock, Entropy, Subject},
@@ -8,6 +8,7 @@ use crate::{
     shop::{
         cached_directory::{CachedDirectory, Lookup},
         directory::{CustomerDirectory, SqlDirectory, Unavailable},
+        guess_limit::GuessLimit,
         handoff,
         passwords::PasswordVerifier,
         replay_guard::{ReplayGuard, UsedToken},
@@ -23,6 +24,7 @@ pub struct Shop {
     config: Config,
     directory: CachedDirectory,
     pub(super) passwords: PasswordVerifier,
+    guesses: GuessLimit,
     replay_guard: Arc<ReplayGuard>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -71,6 +73,7 @@ impl Shop {
             Arc::clone(&entropy),
         )
         .map_err(OpenError::Threads)?;
+        let guesses = GuessLimit::new(config.wrong_passwords_per_minute, &clock);
         let customers = CachedDirectory::new(
             directory,
             config.queries_per_second_max,
@@ -83,6 +86,7 @@ impl Shop {
             config,
             directory: customers,
             passwords,
+            guesses,
             replay_guard,
             clock,
             entropy,
@@ -92,9 +96,10 @@ impl Shop {
 
     /// Signs a customer in with their login and password at the shop. The login's case and surrounding
     /// whitespace do not matter. While the shop is down, recently seen customers are verified against the
-    /// cache.
-    pub async fn sign_in(&self, login: &str, password: &str) -> SignInOutcome {
-        let outcome = self.sign_in_by_password(login, password).await;
+    /// cache. `client` is the caller's network; it has a fair share of the password threads, whatever other
+    /// networks ask for.
+    pub async fn sign_in(&self, login: &str, password: &str, client: IpAddr) -> SignInOutcome {
+        let outcome = self.sign_in_by_password(login, password, client).await;
         count(&outcome, "password");
         outcome
     }
@@ -138,9 +143,12 @@ impl Shop {
             .map(|_first| ())
     }
 
-    /// Performs one password verification on every path, so that the response time does not reveal which
-    /// logins exist.
-    async fn sign_in_by_password(&self, login: &str, password: &str) -> SignInOutcome {
+    /// Drops what is remembered of wrong passwords that no longer count. To be called now and then.
+    pub fn remove_idle(&self) {
+        self.guesses.remove_idle();
+    }
+
+    async fn sign_in_by_password(&self, login: &str, password: &str, client: IpAddr) -> SignInOutcome {
         let login = login.trim();
         if login.is_empty()
             || login.len() > LOGIN_BYTES_MAX
@@ -149,11 +157,26 @@ impl Shop {
         {
             return SignInOutcome::Rejected;
         }
-        let slot = match self.passwords.try_reserve() {
+        let login = login.to_lowercase();
+        let guess = match self.guesses.take(&login, client) {
+            Ok(guess) => guess,
+            Err(retry_after) => return SignInOutcome::TooManyGuesses { retry_after },
+        };
+        let outcome = self.check_password(&login, password, client).await;
+        if !matches!(outcome, SignInOutcome::Rejected) {
+            self.guesses.give_back(&guess);
+        }
+        outcome
+    }
+
+    /// Performs one password verification on every path, so that the response time does not reveal which
+    /// logins exist.
+    async fn check_password(&self, login: &str, password: &str, client: IpAddr) -> SignInOutcome {
+        let slot = match self.passwords.try_reserve(client) {
             Ok(slot) => slot,
             Err(retry_after) => return SignInOutcome::Busy { retry_after },
         };
-        let (customer, unavailable) = match self.directory.find(&login.to_lowercase()).await {
+        let (customer, unavailable) = match self.directory.find(login).await {
             Lookup::Found(customer) => (Some(customer), None),
             Lookup::Stale { customer, why } => (Some(customer), Some(why)),
             Lookup::NotFound => (None, None),
@@ -227,6 +250,7 @@ fn count(outcome: &SignInOutcome, method: &'static str) {
     let outcome = match outcome {
         SignInOutcome::SignedIn(_) => "signed_in",
         SignInOutcome::Rejected => "rejected",
+        SignInOutcome::TooManyGuesses { .. } => "too_many_guesses",
         SignInOutcome::Busy { .. } => "busy",
         SignInOutcome::Unreachable { .. } => "unreachable",
     };

@@ -1,6 +1,7 @@
 //! Sign-in and sign-out against a demo shop.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,6 +18,7 @@ use crate::{
     platform::{keys::Keys, shutdown::Lifecycle, signing::TokenError},
 };
 
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const QUERY: &str = "SELECT id, trim(first_name || ' ' || last_name) AS name, password AS password_hash, \
     is_active AS active FROM auth_user WHERE lower(email) = ?";
 
@@ -29,6 +31,7 @@ fn config(database: &Path) -> Config {
         query_timeout: Duration::from_secs(2),
         password_threads: 1,
         password_queue_max: 4,
+        wrong_passwords_per_minute: 12,
         session_ttl: Duration::from_hours(12),
         handoff: Some(handoff_config()),
     }
@@ -96,7 +99,10 @@ fn signed_in(outcome: SignInOutcome) -> SignedIn {
 async fn a_customer_signs_in_with_the_shop_password() {
     let dir = tempfile::tempdir().unwrap();
     let shop = open_shop(&dir).await;
-    let customer = signed_in(shop.sign_in("  Fan00009@Example.COM ", DEMO_PASSWORD).await);
+    let customer = signed_in(
+        shop.sign_in("  Fan00009@Example.COM ", DEMO_PASSWORD, CLIENT)
+            .await,
+    );
     assert_eq!(customer.session.subject, Subject::customer("9").unwrap());
     assert_eq!(customer.name, "Grace Clarke");
     assert_eq!(shop.read_session(&customer.token), Ok(customer.session.clone()));
@@ -104,7 +110,7 @@ async fn a_customer_signs_in_with_the_shop_password() {
         !format!("{customer:?}").contains(&customer.token),
         "a token is not for logs"
     );
-    let again = signed_in(shop.sign_in("fan00009@example.com", DEMO_PASSWORD).await);
+    let again = signed_in(shop.sign_in("fan00009@example.com", DEMO_PASSWORD, CLIENT).await);
     assert_ne!(
         again.session.id, customer.session.id,
         "each sign-in is a session of its own"
@@ -129,7 +135,7 @@ async fn failed_sign_ins_do_not_reveal_the_reason() {
         (long_login.as_str(), DEMO_PASSWORD),
         ("' OR 1=1 --", DEMO_PASSWORD),
     ] {
-        let outcome = shop.sign_in(login, password).await;
+        let outcome = shop.sign_in(login, password, CLIENT).await;
         assert!(
             matches!(outcome, SignInOutcome::Rejected),
             "{login} {password}: {outcome:?}"
@@ -141,14 +147,45 @@ async fn failed_sign_ins_do_not_reveal_the_reason() {
 async fn a_full_password_queue_does_not_query_the_shop() {
     let dir = tempfile::tempdir().unwrap();
     let shop = open_shop(&dir).await;
-    let slots: Vec<_> = std::iter::from_fn(|| shop.passwords.try_reserve().ok()).collect();
-    assert_eq!(slots.len(), 5, "one running and four waiting");
+    let slots: Vec<_> = (1..=5)
+        .map(|client| {
+            shop.passwords
+                .try_reserve(Ipv4Addr::new(192, 0, 2, client).into())
+                .unwrap()
+        })
+        .collect();
     std::fs::remove_file(dir.path().join("shop.db")).unwrap();
-    let outcome = shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await;
+    let outcome = shop.sign_in("fan00001@example.com", DEMO_PASSWORD, CLIENT).await;
     assert!(
         matches!(outcome, SignInOutcome::Busy { retry_after } if retry_after >= Duration::from_secs(1)),
         "{outcome:?}"
     );
+    drop(slots);
+}
+
+#[tokio::test]
+async fn wrong_passwords_of_one_account_are_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = open_shop(&dir).await;
+    let elsewhere = Ipv4Addr::new(192, 0, 2, 2).into();
+    for login in ["fan00001@example.com", "nobody@example.com"] {
+        for _ in 0..6 {
+            let outcome = shop.sign_in(login, "x", CLIENT).await;
+            assert!(matches!(outcome, SignInOutcome::Rejected), "{outcome:?}");
+        }
+        let outcome = shop.sign_in(&login.to_uppercase(), DEMO_PASSWORD, CLIENT).await;
+        assert!(
+            matches!(outcome, SignInOutcome::TooManyGuesses { retry_after } if !retry_after.is_zero()),
+            "known or not: {outcome:?}"
+        );
+    }
+    for _ in 0..20 {
+        signed_in(
+            shop.sign_in("fan00001@example.com", DEMO_PASSWORD, elsewhere)
+                .await,
+        );
+        signed_in(shop.sign_in("fan00004@example.com", DEMO_PASSWORD, CLIENT).await);
+    }
 }
 
 #[tokio::test]
@@ -159,7 +196,7 @@ async fn while_the_shop_is_down_cached_customers_sign_in() {
     let shop = Shop::open(config(&file), deps(&dir, clock.clone()))
         .await
         .unwrap();
-    signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await);
+    signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD, CLIENT).await);
     clock.advance(Duration::from_mins(5));
 
     // The shop's database breaks: here its table is gone.
@@ -171,13 +208,13 @@ async fn while_the_shop_is_down_cached_customers_sign_in() {
         .await
         .unwrap();
     for _ in 0..8 {
-        signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await);
+        signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD, CLIENT).await);
         for (login, password) in [
             ("fan00004@example.com", DEMO_PASSWORD),
             ("nobody@example.com", "x"),
             ("fan00001@example.com", "x"),
         ] {
-            let outcome = shop.sign_in(login, password).await;
+            let outcome = shop.sign_in(login, password, CLIENT).await;
             assert!(
                 matches!(outcome, SignInOutcome::Unreachable { .. }),
                 "{login}: {outcome:?}"
@@ -189,13 +226,13 @@ async fn while_the_shop_is_down_cached_customers_sign_in() {
         .execute(&mut sql)
         .await
         .unwrap();
-    let outcome = shop.sign_in("fan00004@example.com", DEMO_PASSWORD).await;
+    let outcome = shop.sign_in("fan00004@example.com", DEMO_PASSWORD, CLIENT).await;
     assert!(
         matches!(outcome, SignInOutcome::Unreachable { .. }),
         "the breaker is still open: {outcome:?}"
     );
     clock.advance(Duration::from_secs(3));
-    signed_in(shop.sign_in("fan00004@example.com", DEMO_PASSWORD).await);
+    signed_in(shop.sign_in("fan00004@example.com", DEMO_PASSWORD, CLIENT).await);
 }
 
 #[tokio::test]
@@ -209,7 +246,7 @@ async fn the_service_opens_while_the_shop_is_missing() {
         .await
         .unwrap();
     assert!(matches!(
-        shop.sign_in("fan00001@example.com", "x").await,
+        shop.sign_in("fan00001@example.com", "x", CLIENT).await,
         SignInOutcome::Unreachable { .. }
     ));
     let config = Config {
@@ -297,8 +334,8 @@ async fn a_signed_out_session_stays_invalid_after_a_restart() {
     let keys = first.keys.clone();
     let shop = Shop::open(config(&file), first).await.unwrap();
     let (out, stays) = (
-        signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await),
-        signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD).await),
+        signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD, CLIENT).await),
+        signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD, CLIENT).await),
     );
     shop.sign_out(&out.session).await.unwrap();
     shop.sign_out(&out.session).await.unwrap();

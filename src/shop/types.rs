@@ -25,6 +25,8 @@ pub struct Config {
     pub password_threads: usize,
     /// Sign-ins that may wait for those threads.
     pub password_queue_max: usize,
+    /// Wrong passwords a minute for one account; 0 means no limit.
+    pub wrong_passwords_per_minute: u32,
     /// How long a session lasts.
     pub session_ttl: Duration,
     /// How hand-offs are verified; `None` disables them.
@@ -78,6 +80,11 @@ pub enum SignInOutcome {
     SignedIn(SignedIn),
     /// Wrong login, password or hand-off, or a disabled account; never says which.
     Rejected,
+    /// Too many wrong passwords for this account, which may not even exist. The password was not looked at.
+    TooManyGuesses {
+        /// When to retry.
+        retry_after: Duration,
+    },
     /// Too many sign-ins at this moment.
     Busy {
         /// When to retry; jittered.

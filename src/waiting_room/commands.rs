@@ -44,8 +44,12 @@ fn refusal(context: &RoomContext, command: &OperatorCommand) -> Option<CommandRe
         OperatorCommand::SetActiveVisitsMax { visits } if *visits > ACTIVE_VISITS_MAX => {
             Some(CommandRefusal::VisitsTooMany)
         }
+        OperatorCommand::Close { confirm } if *confirm != context.config.sale => {
+            Some(CommandRefusal::NotConfirmed)
+        }
         OperatorCommand::Pause
         | OperatorCommand::Resume
+        | OperatorCommand::WithdrawClose
         | OperatorCommand::SetAdmissionRate { .. }
         | OperatorCommand::SetActiveVisitsMax { .. }
             if context.phase() == Phase::Closed =>
@@ -75,8 +79,8 @@ pub(crate) fn overrides(config: &Config, settings: &Settings) -> Vec<String> {
         config.active_visits_max,
         settings.active_visits_max,
     );
-    if settings.closed {
-        overrides.push("the sale is closed".to_owned());
+    if let Some(at) = settings.closes_at {
+        overrides.push(format!("the sale closes at {at} by command"));
     }
     if settings.paused {
         overrides.push("admission is paused".to_owned());
@@ -94,6 +98,7 @@ pub(crate) fn admission_settings(context: &RoomContext) -> AdmissionSettings {
         reason: reason_of(phase, &settings, active),
         version: settings.commands,
         paused: settings.paused,
+        closes_by_command_at: settings.closes_at,
         admission_rate_per_minute: settings.rate_configured_per_minute,
         admission_rate_effective_per_minute: settings.rate_effective_per_minute,
         active_visits_max: settings.active_visits_max,

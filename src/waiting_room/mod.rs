@@ -64,9 +64,12 @@ pub use self::{
     },
     types::{
         ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, AdmissionSettings, BoxOfficeHealth, BoxOfficeLoad,
-        BoxOfficeReport, CommandOutcome, CommandRefusal, Config, DelayReason, Durability, EnterOutcome,
-        EntryState, ForecastOutcomes, JoinOutcome, Joined, JournalLocation, NOTICE_CHARS_MAX,
+        BoxOfficeReport, CLOSE_DELAY, CommandOutcome, CommandRefusal, Config, DelayReason, Durability,
+        EnterOutcome, EntryState, ForecastOutcomes, JoinOutcome, Joined, JournalLocation, NOTICE_CHARS_MAX,
         OperatorCommand, Phase, Position, RenewOutcome, RoomMetrics, StoreBackend, Wait, ZoneStock,
     },
 };
-pub(crate) use self::{forecast::stock_reach::CHANCE_MIN_PERCENT, status::snapshot::QueueStatus};
+pub(crate) use self::{
+    forecast::stock_reach::CHANCE_MIN_PERCENT, status::snapshot::QueueStatus,
+    tokens::queue_token::is_anonymous as is_anonymous_entry,
+};

@@ -10,7 +10,7 @@ use crate::{
 
 /// The phase at `now`, by the clock and by the operators' commands.
 pub(crate) fn phase_at(config: &Config, settings: &Settings, now: Timestamp) -> Phase {
-    if settings.closed || now >= config.closes_at {
+    if now >= config.closes_at || settings.closes_at.is_some_and(|at| now >= at) {
         Phase::Closed
     } else if now < config.prequeue_starts_at {
         Phase::Scheduled
@@ -37,7 +37,7 @@ pub(crate) fn has_order(config: &Config, settings: &Settings) -> bool {
 pub(crate) fn reason_of(phase: Phase, settings: &Settings, active: u32) -> Option<DelayReason> {
     match phase {
         Phase::SoldOut | Phase::Closed => None,
-        _ if settings.paused => Some(DelayReason::Paused),
+        _ if settings.is_paused() => Some(DelayReason::Paused),
         _ if settings.rate_configured_per_minute == 0 => Some(DelayReason::PausedByRate),
         _ if settings.active_visits_max == 0 => Some(DelayReason::PausedByVisitLimit),
         Phase::OnSale if active > settings.active_visits_max => Some(DelayReason::VisitLimitLowered),

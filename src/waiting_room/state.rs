@@ -25,8 +25,8 @@ pub(crate) struct Settings {
     pub active_visits_max: u32,
     /// Paused by command. See also [`Settings::is_stopped`].
     pub paused: bool,
-    /// Closed by command.
-    pub closed: bool,
+    /// When the sale closes by command.
+    pub closes_at: Option<Timestamp>,
     /// Every seat is booked or blocked.
     pub sold_out: bool,
     /// A draw has given the queue its order.
@@ -51,10 +51,15 @@ impl Settings {
         }
     }
 
+    /// Paused by command, or about to close: that can be withdrawn, so nothing is lost meanwhile.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused || self.closes_at.is_some()
+    }
+
     /// No visitor is called or enters, and call windows stand still: by command, or because rate or limit is
     /// 0.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.paused || self.rate_configured_per_minute == 0 || self.active_visits_max == 0
+        self.is_paused() || self.rate_configured_per_minute == 0 || self.active_visits_max == 0
     }
 }
 

@@ -267,11 +267,21 @@ pub enum OperatorCommand {
         /// What the status shows until the next notice.
         text: Option<String>,
     },
-    /// Closes the sale for good: admission cannot be changed any more. Closing twice is closing once.
-    Close,
+    /// Closes the sale for good, [`CLOSE_DELAY`] after the first such command. Until then admission is
+    /// paused, and the command can be withdrawn; afterwards admission cannot be changed any more.
+    Close {
+        /// The sale's id, as a confirmation.
+        confirm: SaleId,
+    },
+    /// Withdraws [`OperatorCommand::Close`] while the sale is not closed yet.
+    WithdrawClose,
     /// Revokes all passes; active visitors get a fresh one by entering again.
     RevokePasses,
 }
+
+/// How long the command to close a sale can be withdrawn. A constant and no setting: with another value the
+/// journal of a closed sale would say that it is open.
+pub const CLOSE_DELAY: Duration = Duration::from_mins(10);
 
 /// Admissions per minute at most, by configuration and by command: more than a node can admit, and far below
 /// what arithmetic with rates can hold.
@@ -303,6 +313,8 @@ pub enum CommandRefusal {
     VisitsTooMany,
     /// The sale is closed.
     Closed,
+    /// The confirmation is not the sale's id.
+    NotConfirmed,
 }
 
 /// Admission settings, and the values derived from them.
@@ -316,6 +328,8 @@ pub struct AdmissionSettings {
     pub version: u32,
     /// Paused by command.
     pub paused: bool,
+    /// When the sale closes by command; `null` where no such command was given, or it was withdrawn.
+    pub closes_by_command_at: Option<Timestamp>,
     /// Configured rate.
     pub admission_rate_per_minute: u32,
     /// Rate in force: less than configured while the box office suffers.

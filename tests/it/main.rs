@@ -22,6 +22,7 @@ mod entry;
 mod environment;
 mod error_pages;
 mod evidence;
+mod fair_shares;
 mod fan;
 mod faults;
 mod faults_disk;

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection};
 use stagedoor::{
-    kernel::Clock,
+    kernel::{Clock, Timestamp},
     platform::signing::{hex, sha256},
 };
 
@@ -59,6 +59,11 @@ async fn at_node(
 async fn send_command(world: &World, node: usize, token: &str, command: Value) -> (u16, Value) {
     let path = format!("/v1/admin/sales/{}/commands", world.sale);
     at_node(world, node, Method::POST, &path, Some(token), command.to_string()).await
+}
+
+/// The confirmed command to close the sale.
+fn close(world: &World) -> Value {
+    json!({"command": "close", "confirm": world.sale})
 }
 
 async fn execute(world: &World, node: usize, what: Value) -> Value {
@@ -187,12 +192,12 @@ async fn a_command_reaches_the_other_node_within_a_second() {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    execute(&world, 0, json!({"command": "close"})).await;
+    execute(&world, 0, close(&world)).await;
     let given = clock.monotonic();
-    while try_enter().await.json["type"] != "/problems/closed" {
+    while queue_status(&world, 1).await["phase"] != "paused" {
         assert!(
             clock.monotonic().saturating_sub(given) < moment,
-            "the other node is not closed"
+            "the other node does not stop before the sale closes"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -215,6 +220,58 @@ async fn a_command_reaches_the_other_node_within_a_second() {
     let (status, reply) = verify(&[]);
     assert!(!status.success() && reply.contains("WRONG at link"), "{reply}");
     world.assert_no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_tokens_of_a_peer_are_limited_and_logged() {
+    let mut world = World::prepared(SaleConfig::default()).await;
+    world.nodes[0].set(
+        "STAGEDOOR__LIMITS__WRONG_OPERATOR_TOKENS_PER_IP_PER_MINUTE",
+        "3".into(),
+    );
+    let world = with_operators(world).await;
+    let path = format!("/v1/admin/sales/{}", world.sale);
+    let show = async |token| at_node(&world, 0, Method::GET, &path, Some(token), String::new()).await;
+    let guess = "a guess that no log may show";
+    for _ in 0..5 {
+        assert_eq!(show(KIM).await.0, 200, "right tokens cost nothing");
+    }
+    for _ in 0..3 {
+        assert_eq!(show(guess).await.0, 401);
+    }
+    let (status, reply) = show(guess).await;
+    assert_eq!(
+        (status, reply["type"].as_str()),
+        (429, Some("/problems/too-many-requests"))
+    );
+    assert_eq!(show(KIM).await.0, 429, "no token is looked at");
+    let refusals = metric(&world, "stagedoor_operator_refusals_total").await;
+    assert_eq!(
+        refusals,
+        [r#"{reason="too_many"} 2"#, r#"{reason="wrong_token"} 3"#]
+    );
+    let log = world.log();
+    assert!(log.contains("refused the token of an operator's call") && !log.contains(guess));
+}
+
+/// The values of one metric of the first node, with their labels.
+async fn metric(world: &World, name: &str) -> Vec<String> {
+    let uri = format!("http://{}/metrics", world.nodes[0].admin)
+        .parse()
+        .unwrap();
+    let answer = world
+        .client
+        .send(Method::GET, uri, &[], Bytes::new())
+        .await
+        .unwrap();
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let mut values: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .map(str::to_owned)
+        .collect();
+    values.sort_unstable();
+    values
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,7 +351,7 @@ async fn only_operators_may_command_and_errors_are_explained() {
         before.1
     );
 
-    // The last of contradictory commands counts, and a closed sale stays closed.
+    // The last of contradictory commands counts, and closing is confirmed and can be withdrawn.
     for (token, rate) in [(KIM, 100), (LEE, 200)] {
         assert_eq!(
             send_command(
@@ -308,20 +365,38 @@ async fn only_operators_may_command_and_errors_are_explained() {
             200
         );
     }
-    let closed = execute(&world, 0, json!({"command": "close"})).await;
+    for confirm in [json!({}), json!({"confirm": "another"})] {
+        let mut command = json!({"command": "close"});
+        command
+            .as_object_mut()
+            .unwrap()
+            .extend(confirm.as_object().unwrap().clone());
+        let (status, reply) = send_command(&world, 0, KIM, command).await;
+        assert_eq!(
+            (status, reply["type"].as_str()),
+            (422, Some("/problems/invalid-field"))
+        );
+        assert!(reply["detail"].as_str().unwrap().contains("confirm"), "{reply}");
+    }
+    let closing = execute(&world, 0, close(&world)).await;
     assert_eq!(
         (
-            closed["admission_rate_per_minute"].as_u64(),
-            closed["version"].as_u64(),
-            closed["phase"].as_str()
+            closing["admission_rate_per_minute"].as_u64(),
+            closing["version"].as_u64(),
+            closing["phase"].as_str()
         ),
-        (Some(200), Some(3), Some("closed"))
+        (Some(200), Some(3), Some("paused"))
     );
-    let (status, reply) = send_command(&world, 0, LEE, json!({"command": "resume"})).await;
-    assert_eq!((status, reply["type"].as_str()), (409, Some("/problems/closed")));
+    let closes_at: Timestamp = closing["closes_by_command_at"].as_str().unwrap().parse().unwrap();
+    let left = closes_at.since(world.clock.now());
+    assert!(
+        left > Duration::from_mins(9) && left <= Duration::from_mins(10),
+        "{closing}"
+    );
+    let open = execute(&world, 0, json!({"command": "withdraw_close"})).await;
     assert_eq!(
-        execute(&world, 0, json!({"command": "close"})).await["version"],
-        4
+        (open["phase"].as_str(), &open["closes_by_command_at"]),
+        (Some("on_sale"), &Value::Null)
     );
 
     // The journal shows who gave which command.
@@ -354,7 +429,7 @@ async fn only_operators_may_command_and_errors_are_explained() {
                 ("kim", "set_admission_rate"),
                 ("lee", "set_admission_rate"),
                 ("kim", "close"),
-                ("kim", "close")
+                ("kim", "withdraw_close")
             ]
         )
     );

@@ -60,6 +60,8 @@ pub fn service_config(folder: &DataFolder, public_port: u16, admin_port: u16, ba
          sign_in_per_ip_per_minute = 0\n\
          joins_per_ip_per_minute = 0\n\
          requests_per_ip_per_second = 0\n\
+         hold_requests_per_visit_per_minute = 0\n\
+         anonymous_seats_per_ip_max = 0\n\
          [shop]\ndatabase_url = \"sqlite:{dir}/shop.db\"\n\
          [checkout]\ngateway_timeout_ms = 5000\npayment_timeout_s = 10\n\
          payment_page_timeout_s = 900\n\

@@ -12,7 +12,7 @@ use crate::{
     kernel::{SaleId, Subject, Timestamp},
     platform::signing::TokenError,
     shop::Session,
-    waiting_room::QueueToken,
+    waiting_room::{QueueToken, is_anonymous_entry},
 };
 
 /// The name of the session's cookie.
@@ -23,6 +23,17 @@ pub(crate) const SESSION_COOKIE: &str = "sd_session";
 pub(crate) fn queue_entry_subject(sale: &SaleId, subject_hash: u64) -> Subject {
     Subject::from_stored(&format!("queue:{sale}:{subject_hash:016x}"))
         .expect("short enough: a sale's id has at most 64 characters")
+}
+
+/// Whether it is the subject of a queue entry that an anonymous visitor made, and not a signed-in customer.
+#[must_use]
+pub(crate) fn is_anonymous(subject: &Subject) -> bool {
+    subject
+        .as_str()
+        .strip_prefix("queue:")
+        .and_then(|entry| entry.rsplit_once(':'))
+        .and_then(|(_, hash)| u64::from_str_radix(hash, 16).ok())
+        .is_some_and(is_anonymous_entry)
 }
 
 /// The queue token that a request carries, if it is valid, verified and as presented.
@@ -121,4 +132,19 @@ pub(super) fn no_such_sale() -> Problem {
 #[must_use]
 pub(crate) fn queue_cookie_ttl(sale: &SaleInfo, now: Timestamp) -> Duration {
     sale.closes_at.since(now) + Duration::from_hours(24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_entries_without_a_customer_are_anonymous() {
+        let sale: SaleId = "hero-open".parse().unwrap();
+        assert!(is_anonymous(&queue_entry_subject(&sale, 1 << 63 | 7)));
+        assert!(!is_anonymous(&queue_entry_subject(&sale, 7)));
+        assert!(!is_anonymous(
+            &Subject::customer("queue:x:ffffffffffffffff").unwrap()
+        ));
+    }
 }

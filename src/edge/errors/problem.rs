@@ -118,8 +118,9 @@ kinds! {
         "The Idempotency-Key was used with another request";
     /// The gateway declined the payment.
     PaymentDeclined = PAYMENT_REQUIRED, "payment-declined", "The payment was declined";
-    /// A rate limit of the client's address.
-    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests", "Too many requests from this address";
+    /// A rate limit of an address, an account or a visit.
+    TooManyRequests = TOO_MANY_REQUESTS, "too-many-requests",
+        "Too many requests; please try again in a moment";
     /// Shed, or not answered in time.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too many requests at once; please try again in a moment";
     /// A failure that is expected to pass.

@@ -7,11 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, request::Parts};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::edge::handlers::{
     HandlerResult,
+    hold_request::{HoldRequest, SwapRequest, hold_spec, invalid, limit_reached, resolve_seats, seat_guids},
     params::{PathParams, Query, SaleFilter},
     private_json,
     seats::PerformancePath,
@@ -21,58 +22,18 @@ use crate::{
         auth::extractors::{Admitted, Owners},
         errors::problem::{Problem, ProblemType},
         handlers::{
+            hold_limits,
             orders::doors_open,
-            request::{IdempotencyKey, Json, NoFields},
+            request::{ClientAddress, IdempotencyKey, Json, NoFields},
         },
         state::{AppState, BoxOfficeState},
     },
     kernel::{HoldId, Money, PerformanceId, SaleId, Subject, Timestamp},
     seating::{
-        ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldSpec, HoldState, Performance, Plan,
-        ReleaseOutcome, SeatIx, SeatingError,
+        ChangeOutcome, ExtendOutcome, Hold, HoldOutcome, HoldState, Performance, Plan, ReleaseOutcome,
+        SeatIx, SeatingError,
     },
 };
-
-/// Which seats to hold: either `seats` or `best_available`.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HoldRequest {
-    /// These seats, each by the plan's `seat_guid`. All are held or none.
-    seats: Option<Vec<String>>,
-    /// With `seats`: how many of the customers use a wheelchair. Each may have a wheelchair space, and companion
-    /// seats beside.
-    #[serde(default)]
-    accessible: u8,
-    /// The best free seats next to each other.
-    best_available: Option<BestAvailableRequest>,
-}
-
-/// What the best available seats must fulfil.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BestAvailableRequest {
-    /// How many seats.
-    #[schema(minimum = 1)]
-    quantity: u8,
-    /// Only seats of this price zone.
-    zone: Option<String>,
-    /// Only seats of this section.
-    section: Option<String>,
-    /// How many of them must be wheelchair spaces.
-    #[serde(default)]
-    accessible: u8,
-}
-
-/// The seats that replace those of a hold.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SwapRequest {
-    /// The seats by the plan's `seat_guid`. All are swapped or none.
-    seats: Vec<String>,
-    /// How many of the customers use a wheelchair, as when seats are held.
-    #[serde(default)]
-    accessible: u8,
-}
 
 /// A hold, as its owner sees it.
 #[derive(Serialize, ToSchema)]
@@ -120,13 +81,20 @@ pub async fn create(
     State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
     admitted: Admitted,
     PerformancePath(performance): PerformancePath,
+    ClientAddress(address): ClientAddress,
     IdempotencyKey(key): IdempotencyKey,
     Json(request): Json<HoldRequest>,
 ) -> HandlerResult {
+    let (who, visit) = (&admitted.subject, admitted.pass.visit);
+    hold_limits::take_request(&app, visit)?;
     let spec = hold_spec(request, &performance, admitted.sale.seats_per_customer_max)?;
-    let outcome = performance
-        .hold(&admitted.subject, admitted.pass.visit, spec, key.as_deref())
-        .await;
+    let hold_ttl = performance.config().hold_ttl;
+    let reserved = hold_limits::reserve(&app, who, address, spec.seat_count(), hold_ttl)?;
+    let outcome = performance.hold(who, visit, spec, key.as_deref()).await;
+    reserved.settle(match &outcome {
+        Ok(HoldOutcome::Held(hold)) => Some(hold),
+        _ => None,
+    });
     match outcome.map_err(|e| seating_problem(&app, e))? {
         HoldOutcome::Held(hold) => Ok(hold_response(StatusCode::CREATED, &performance, &hold)),
         HoldOutcome::Taken { taken, alternatives } => {
@@ -169,12 +137,20 @@ pub async fn show(owned: OwnedHold) -> Response {
 pub async fn swap(
     State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
     owned: OwnedHold,
+    ClientAddress(address): ClientAddress,
     Json(request): Json<SwapRequest>,
 ) -> HandlerResult {
+    hold_limits::take_request(&app, owned.hold.visit)?;
     owned.not_in_payment()?;
     let limit = owned.performance.config().seats_per_customer_max;
     let seats = resolve_seats(&owned.performance, &request.seats, request.accessible, limit)?;
+    let hold_ttl = owned.performance.config().hold_ttl;
+    let reserved = hold_limits::reserve_swap(&app, &owned.hold, address, seats.len(), hold_ttl)?;
     let outcome = owned.performance.swap(owned.hold.id, &owned.who, seats).await;
+    reserved.settle(match &outcome {
+        Ok(ChangeOutcome::Changed(hold)) => Some(hold),
+        _ => None,
+    });
     match outcome.map_err(|e| seating_problem(&app, e))? {
         ChangeOutcome::Changed(hold) => Ok(hold_response(StatusCode::OK, &owned.performance, &hold)),
         ChangeOutcome::Taken { taken, alternatives } => {
@@ -189,12 +165,16 @@ pub async fn swap(
 pub async fn extend(
     State(BoxOfficeState { app, .. }): State<BoxOfficeState>,
     owned: OwnedHold,
+    ClientAddress(address): ClientAddress,
     _: NoFields,
 ) -> HandlerResult {
     owned.not_in_payment()?;
     let outcome = owned.performance.extend(owned.hold.id, &owned.who).await;
     match outcome.map_err(|e| seating_problem(&app, e))? {
-        ExtendOutcome::Extended(hold) => Ok(hold_response(StatusCode::OK, &owned.performance, &hold)),
+        ExtendOutcome::Extended(hold) => {
+            hold_limits::record(&app, address, &hold);
+            Ok(hold_response(StatusCode::OK, &owned.performance, &hold))
+        }
         ExtendOutcome::NoMoreExtensions => Err(Problem::new(ProblemType::NoMoreExtensions)),
         ExtendOutcome::Gone => Err(no_such_hold()),
     }
@@ -214,6 +194,7 @@ pub async fn release(
             .await
             .map_err(|e| seating_problem(&state.app, e))?;
         if released == ReleaseOutcome::Released {
+            hold_limits::release(&state.app, who, id);
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
     }
@@ -277,67 +258,6 @@ impl FromRequestParts<BoxOfficeState> for OwnedHold {
     }
 }
 
-fn hold_spec(request: HoldRequest, performance: &Performance, limit: u8) -> Result<HoldSpec, Problem> {
-    match (request.seats, request.best_available) {
-        (Some(guids), None) => {
-            let seats = resolve_seats(performance, &guids, request.accessible, limit)?;
-            Ok(HoldSpec::Seats(seats))
-        }
-        (None, Some(_)) if request.accessible > 0 => {
-            Err(invalid("accessible", "belongs into `best_available`"))
-        }
-        (None, Some(best)) if best.quantity == 0 || best.accessible > best.quantity => Err(invalid(
-            "best_available.quantity",
-            "at least 1, and not less than `accessible`",
-        )),
-        (None, Some(best)) => Ok(HoldSpec::BestAvailable {
-            quantity: best.quantity,
-            zone: best.zone,
-            section: best.section,
-            accessible: best.accessible,
-        }),
-        _ => Err(invalid("seats", "either `seats` or `best_available` is required")),
-    }
-}
-
-/// The plan's seats with these guids, each at most once and at most `limit` of them; none is reserved for other
-/// customers than the `accessible` who use a wheelchair.
-fn resolve_seats(
-    performance: &Performance,
-    guids: &[String],
-    accessible: u8,
-    limit: u8,
-) -> Result<Vec<SeatIx>, Problem> {
-    let plan = performance.plan();
-    if guids.is_empty() {
-        return Err(invalid("seats", "at least one seat"));
-    }
-    if guids.len() > usize::from(limit) {
-        return Err(limit_reached(limit));
-    }
-    let mut seats = Vec::with_capacity(guids.len());
-    for (index, guid) in guids.iter().enumerate() {
-        let field = || format!("seats[{index}]");
-        let seat = plan
-            .index_of(guid)
-            .ok_or_else(|| Problem::new(ProblemType::UnknownSeat).with("field", &field()))?;
-        if seats.contains(&seat) {
-            return Err(invalid(&field(), "named twice"));
-        }
-        seats.push(seat);
-    }
-    match performance.refuse_reserved(&seats, accessible) {
-        Err(SeatingError::ForWheelchairs(reserved)) => {
-            Err(Problem::new(ProblemType::WheelchairSpaces).with("reserved", &seat_guids(plan, &reserved)))
-        }
-        _ => Ok(seats),
-    }
-}
-
-fn seat_guids<'a>(plan: &'a Plan, seats: &[SeatIx]) -> Vec<&'a str> {
-    seats.iter().map(|&seat| plan.guid(seat)).collect()
-}
-
 fn hold_response(status: StatusCode, performance: &Performance, hold: &Hold) -> Response {
     private_json(status, &hold_view(performance, hold))
 }
@@ -365,12 +285,6 @@ fn seats_taken(plan: &Plan, taken: &[SeatIx], alternatives: &[Vec<SeatIx>]) -> P
         .with("alternatives", &alternatives)
 }
 
-fn limit_reached(limit: u8) -> Problem {
-    Problem::new(ProblemType::LimitReached)
-        .with("limit", &limit)
-        .detail(format!("at most {limit} seats for one customer"))
-}
-
 fn seating_problem(app: &AppState, e: SeatingError) -> Problem {
     match e {
         SeatingError::UnknownZone(_) => invalid("best_available.zone", "the plan has no such price zone"),
@@ -384,10 +298,4 @@ fn seating_problem(app: &AppState, e: SeatingError) -> Problem {
 
 fn no_such_hold() -> Problem {
     Problem::new(ProblemType::NotFound).detail("there is no such hold, or it has expired")
-}
-
-fn invalid(field: &str, what: &str) -> Problem {
-    Problem::new(ProblemType::InvalidField)
-        .with("field", &field)
-        .detail(what)
 }

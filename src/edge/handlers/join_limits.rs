@@ -4,14 +4,10 @@
 //! No visitor is rejected without a way forward: each problem says why, and that a signed-in customer needs
 //! no proof.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use axum::{
-    body::Body,
-    extract::{FromRequest, Request, State},
-    response::IntoResponse,
-};
-use http::{StatusCode, header, request::Parts};
+use axum::{extract::State, response::IntoResponse};
+use http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -20,7 +16,7 @@ use crate::{
     edge::{
         auth::extractors::SaleRoom,
         errors::problem::{Problem, ProblemType},
-        handlers::request::{ClientAddress, Json},
+        handlers::request::ClientAddress,
         overload::proof_of_work::{ProofRejection, Solution, UsedChallenge},
         state::{AppState, SaleInfo, SignIn, WaitingRoomState},
     },
@@ -28,13 +24,14 @@ use crate::{
 };
 
 /// Where signing in lifts the limits of anonymous visitors.
-const SIGN_IN_PATH: &str = "/v1/sign-in";
+pub(super) const SIGN_IN_PATH: &str = "/v1/sign-in";
 
 /// The optional body of a join.
 #[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct JoinRequest {
     /// The solution of a challenge; required where a join is answered with `proof-required`.
-    proof: Option<Solution>,
+    pub(super) proof: Option<Solution>,
 }
 
 /// An anonymous visitor who has paid for a queue entry.
@@ -71,21 +68,12 @@ pub async fn challenge(
     ))
 }
 
-/// The limit of joins from one address, for customers.
-pub(crate) fn limit_signed_in(app: &AppState, address: Option<IpAddr>) -> Result<(), Problem> {
-    match address.map(|address| app.limits.joins.take(address)) {
-        Some(Err(wait)) => Err(Problem::new(ProblemType::TooManyRequests).retry_after_s(wait.as_secs() + 1)),
-        _ => Ok(()),
-    }
-}
-
 /// Takes from a visitor who shows neither a queue token nor a session what an entry costs.
-pub(crate) async fn admit_anonymous(
-    app: &Arc<AppState>,
+pub(crate) fn admit_anonymous(
+    app: &AppState,
     sale: &SaleInfo,
     address: Option<IpAddr>,
-    parts: Parts,
-    body: Body,
+    proof: Option<&Solution>,
 ) -> Result<AnonymousVisitor, Problem> {
     let wait = address.and_then(|address| app.limits.joins.wait(address));
     let is_over_limit = match wait {
@@ -93,12 +81,12 @@ pub(crate) async fn admit_anonymous(
         wait => wait.is_some(),
     };
     let proof = if app.proof_of_work.is_enabled() {
-        spend_proof(app, sale, address, is_over_limit, parts, body).await?
+        spend_proof(app, sale, address, is_over_limit, proof)?
     } else {
         None
     };
     let visitor = AnonymousVisitor { proof };
-    // The limit may have been reached while the body was read.
+    // Another join may have reached the limit meanwhile.
     if let Some(address) = address
         && let Err(wait) = app.limits.joins.take(address)
         && !is_over_limit
@@ -110,13 +98,12 @@ pub(crate) async fn admit_anonymous(
     Ok(visitor)
 }
 
-async fn spend_proof(
-    app: &Arc<AppState>,
+fn spend_proof(
+    app: &AppState,
     sale: &SaleInfo,
     address: Option<IpAddr>,
     is_over_limit: bool,
-    parts: Parts,
-    body: Body,
+    proof: Option<&Solution>,
 ) -> Result<Option<UsedChallenge>, Problem> {
     let proof_of_work = &app.proof_of_work;
     let (required_bits, accepted_bits_min) = if is_over_limit {
@@ -133,13 +120,6 @@ async fn spend_proof(
     if required_bits == 0 {
         return Ok(None);
     }
-    let request = if parts.headers.contains_key(header::CONTENT_TYPE) {
-        Json::<JoinRequest>::from_request(Request::from_parts(parts, body), app)
-            .await?
-            .0
-    } else {
-        JoinRequest::default()
-    };
     let rejected = |reason| {
         Err(proof_required(
             app,
@@ -149,10 +129,10 @@ async fn spend_proof(
             reason,
         ))
     };
-    let Some(solution) = request.proof else {
+    let Some(solution) = proof else {
         return rejected("missing");
     };
-    match proof_of_work.redeem(&sale.id, &solution, accepted_bits_min) {
+    match proof_of_work.redeem(&sale.id, solution, accepted_bits_min) {
         Ok(used) => {
             count_proof("accepted");
             Ok(Some(used))

@@ -6,6 +6,8 @@
 
 pub mod draws;
 pub mod forward_auth;
+mod hold_limits;
+pub mod hold_request;
 pub mod holds;
 pub mod html;
 pub mod join_limits;

@@ -3,7 +3,6 @@
 use std::{future::Future, net::IpAddr, pin::Pin};
 
 use axum::{
-    body::Body,
     extract::{FromRequestParts, Request, State},
     response::{IntoResponse, Response},
 };
@@ -14,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::edge::handlers::{
     CachedBody, HandlerResult, cacheable,
-    join_limits::{self, AnonymousVisitor},
+    join_limits::{self, AnonymousVisitor, JoinRequest},
     private_json, task_failed,
 };
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
         connection::sse::{FrameSource, event_stream},
         errors::problem::{Problem, ProblemType},
         handlers::request,
+        overload::proof_of_work::Solution,
         state::{AppState, SaleInfo, SignIn, WaitingRoomState},
     },
     kernel::{Subject, Timestamp},
@@ -92,11 +92,13 @@ pub(crate) async fn join_queue(
 ) -> HandlerResult {
     let app = &state.app;
     let (parts, body) = request.into_parts();
+    // Also where no proof is needed: a field that is not known must not pass unnoticed.
+    let JoinRequest { proof } = request::optional_json(&parts.headers, body, app).await?;
     let joiner = match sale.sign_in {
-        SignIn::Customer => signed_in_joiner(state, address, parts).await?,
+        SignIn::Customer => signed_in_joiner(state, parts).await?,
         SignIn::None => match existing_entry(app, sale, room, &parts)? {
             Some(joined) => return Ok(join_response(app, sale, &joined, JoinKind::Existing)),
-            None => joiner_without_sign_in(state, sale, room, address, parts, body).await?,
+            None => joiner_without_sign_in(app, sale, room, address, &parts, proof.as_ref())?,
         },
     };
     // Runs in the connection's own task: a client that disconnects leaves nothing half done (see
@@ -130,12 +132,7 @@ enum Joiner {
     Anonymous(AnonymousVisitor),
 }
 
-async fn signed_in_joiner(
-    state: &WaitingRoomState,
-    address: Option<IpAddr>,
-    mut parts: Parts,
-) -> Result<Joiner, Problem> {
-    join_limits::limit_signed_in(&state.app, address)?;
+async fn signed_in_joiner(state: &WaitingRoomState, mut parts: Parts) -> Result<Joiner, Problem> {
     let SignedIn(session) = SignedIn::from_request_parts(&mut parts, state).await?;
     Ok(Joiner::Customer(session.subject))
 }
@@ -162,23 +159,22 @@ fn existing_entry(
 
 /// In a sale without sign-in a customer is known by the session, and any other visitor is new and pays with a
 /// proof of work.
-async fn joiner_without_sign_in(
-    state: &WaitingRoomState,
+fn joiner_without_sign_in(
+    app: &AppState,
     sale: &SaleInfo,
     room: &WaitingRoom,
     address: Option<IpAddr>,
-    parts: Parts,
-    body: Body,
+    parts: &Parts,
+    proof: Option<&Solution>,
 ) -> Result<Joiner, Problem> {
-    if let Some(session) = credentials::valid_session(&parts, &state.app)? {
+    if let Some(session) = credentials::valid_session(parts, app)? {
         return Ok(Joiner::Customer(session.subject));
     }
-    // Before the proof is read: a proof must not be computed for an entry that is not available.
+    // Before the proof is asked for: a proof must not be computed for an entry that is not available.
     if let Some(problem) = closed_problem(room) {
         return Err(problem);
     }
-    let visitor = join_limits::admit_anonymous(&state.app, sale, address, parts, body).await?;
-    Ok(Joiner::Anonymous(visitor))
+    join_limits::admit_anonymous(app, sale, address, proof).map(Joiner::Anonymous)
 }
 
 /// Why the queue takes no entry now; `None` when it does.

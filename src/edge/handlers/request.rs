@@ -5,6 +5,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
 };
 use http::{Extensions, HeaderMap, header, request::Parts};
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::ToSchema;
@@ -67,18 +68,7 @@ impl<S: HasAppState, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        // A form on another site cannot post here either: sending this type needs a CORS preflight.
-        let is_json = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .is_some_and(|v| {
-                let kind = v.split(';').next().unwrap_or_default().trim();
-                kind.eq_ignore_ascii_case("application/json")
-            });
-        if !is_json {
-            return Err(Problem::new(ProblemType::NotJson));
-        }
+        check_is_json(request.headers())?;
         let bytes = read_body(request.into_body(), state.app()).await?;
         parse_object(&bytes).map(Self)
     }
@@ -93,6 +83,39 @@ impl<S: HasAppState> FromRequest<S> for NoFields {
             return Ok(Self {});
         }
         parse_object(&bytes)
+    }
+}
+
+/// The JSON body of a call that may have none.
+pub(crate) async fn optional_json<T: DeserializeOwned + Default>(
+    headers: &HeaderMap,
+    body: Body,
+    app: &AppState,
+) -> Result<T, Problem> {
+    if body.is_end_stream() {
+        return Ok(T::default());
+    }
+    let bytes = read_body(body, app).await?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    check_is_json(headers)?;
+    parse_object(&bytes)
+}
+
+/// A form on another site cannot post here: sending this type needs a CORS preflight.
+fn check_is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| {
+            let kind = v.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case("application/json")
+        });
+    if is_json {
+        Ok(())
+    } else {
+        Err(Problem::new(ProblemType::NotJson))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
         auth::extractors::SignedIn,
         errors::problem::{Problem, ProblemType},
         handlers::request::{ClientAddress, Json},
+        overload::client_ip::client_network,
         state::{AppState, SaleInfo, SignIn},
     },
     kernel::{Subject, Timestamp},
@@ -73,7 +74,11 @@ pub async fn sign_in(
     let shop = Arc::clone(&app.shop);
     let outcome = app
         .lifecycle
-        .spawn_uncancellable(async move { shop.sign_in(&credentials.login, &credentials.password).await })
+        .spawn_uncancellable(async move {
+            let client = client_network(address);
+            shop.sign_in(&credentials.login, &credentials.password, client)
+                .await
+        })
         .await
         .map_err(task_failed)?;
     session_response(&app, &headers, outcome)
@@ -172,6 +177,10 @@ fn session_response(
             Ok(response)
         }
         SignInOutcome::Rejected => Err(Problem::new(ProblemType::WrongCredentials)),
+        SignInOutcome::TooManyGuesses { retry_after } => Err(Problem::new(ProblemType::TooManyRequests)
+            .detail("too many wrong passwords for this account")
+            .with("reason", &"wrong_passwords")
+            .retry_after_s(retry_after.as_secs() + 1)),
         SignInOutcome::Busy { retry_after } => Err(Problem::new(ProblemType::Overloaded)
             .detail("too many customers are signing in")
             .retry_after_s(retry_after.as_secs())),

@@ -14,7 +14,8 @@ use crate::{
     edge::{
         errors::problem::{Problem, ProblemType},
         handlers::{
-            holds::{HoldList, HoldRequest, HoldResponse, HoldStateView, SwapRequest},
+            hold_request::{HoldRequest, SwapRequest},
+            holds::{HoldList, HoldResponse, HoldStateView},
             seats::{
                 HASHED_PLAN_CACHE, OCTET_STREAM, SNAPSHOT_CACHE, SeatReset, SeatStateView, SeatStatesResponse,
             },
@@ -172,7 +173,11 @@ fn choosing(operation: OperationDoc) -> OperationDoc {
 
 fn hold_seats() -> OperationDoc {
     let operation = of_performance(OperationDoc::new("hold_seats", TAG, "Hold seats"))
-        .describe("All of the seats or none. With an `Idempotency-Key` a retry gives the same hold.")
+        .describe(
+            "All of the seats or none. With an `Idempotency-Key` a retry gives the same hold. Requests for \
+            seats are limited for each visit, and where visitors do not sign in the seats for each address: \
+            429 with the `reason` `holds_of_this_visit` or `seats_from_this_address`.",
+        )
         .header::<String>("Idempotency-Key", "1 to 255 visible ASCII characters.", false)
         .credentials(ADMITTED)
         .body::<HoldRequest>(&[

@@ -29,7 +29,10 @@ pub(super) fn operations() -> Vec<OperationDoc> {
 fn sign_in() -> OperationDoc {
     session(
         OperationDoc::new("sign_in", TAG, "Sign in with login and password")
-            .describe("The shop's customer list decides. Attempts are limited for each address.")
+            .describe(
+                "The shop's customer list decides. Attempts are limited for each address, and wrong \
+                passwords for each account: beyond that the right one is answered 429 as well.",
+            )
             .body::<Credentials>(&[(
                 "customer",
                 json!({ "login": "mina@example.org", "password": "correct horse" }),

@@ -1,6 +1,7 @@
 //! Protection against overload and abuse: load shedding, rate limits, proof of work, and the box office's
 //! health.
 
+pub mod anonymous_seats;
 pub mod client_ip;
 pub mod health;
 pub mod monitor;

@@ -125,6 +125,7 @@ fn for_operators(id: &'static str, summary: &'static str) -> OperationDoc {
         .problems(&[
             ProblemType::SignInRequired,
             ProblemType::WrongCredentials,
+            ProblemType::TooManyRequests,
             ProblemType::TemporarilyUnavailable,
         ])
 }
@@ -135,6 +136,7 @@ fn settings() -> AdmissionSettings {
         reason: None,
         version: 3,
         paused: false,
+        closes_by_command_at: None,
         admission_rate_per_minute: 600,
         admission_rate_effective_per_minute: 600,
         active_visits_max: 1_000,
@@ -175,7 +177,13 @@ fn execute_command() -> OperationDoc {
                     text: Some("Doors open at 18:00.".to_owned()),
                 }),
             ),
-            ("close", command(&OperatorCommand::Close)),
+            (
+                "close",
+                command(&OperatorCommand::Close {
+                    confirm: "summer-tour".parse().expect("a valid id"),
+                }),
+            ),
+            ("withdraw_close", command(&OperatorCommand::WithdrawClose)),
             ("revoke_passes", command(&OperatorCommand::RevokePasses)),
         ])
         .json(200, "The settings after the command.", &settings())

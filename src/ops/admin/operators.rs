@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
@@ -18,7 +19,10 @@ use axum::{
 use http::{StatusCode, header, request::Parts};
 
 use crate::{
-    edge::errors::problem::{Problem, ProblemType},
+    edge::{
+        errors::problem::{Problem, ProblemType},
+        overload::{client_ip::Peer, rate_limit::IpRateLimit},
+    },
     kernel::{Entropy, SaleId},
     platform::signing::{base64url, hex, sha256},
     waiting_room::{
@@ -40,14 +44,18 @@ struct OpenRooms {
     /// Name of the operator by the SHA-256 of the token, in hexadecimal digits. A token is 256 random bits,
     /// so neither its unsalted hash nor the time of a lookup reveals anything about it.
     names: BTreeMap<String, String>,
+    /// Wrong tokens of each peer.
+    wrong_tokens: IpRateLimit,
 }
 
 impl OperatorApi {
-    /// Lets the operators (name -> SHA-256 of the token) steer these rooms from now on.
+    /// Lets the operators (name -> SHA-256 of the token) steer these rooms from now on. A peer that exceeds
+    /// `wrong_tokens` is refused unseen for a while.
     pub fn publish_rooms(
         &self,
         rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>,
         operators: &BTreeMap<String, String>,
+        wrong_tokens: IpRateLimit,
     ) {
         let names = operators
             .iter()
@@ -58,12 +66,44 @@ impl OperatorApi {
             .set(OpenRooms {
                 rooms: rooms.clone(),
                 names,
+                wrong_tokens,
             })
             .is_err()
         {
             tracing::error!("the operators' API was opened twice; keeping the first rooms");
         }
     }
+
+    /// Drops the peers whose wrong tokens no longer count. To be called now and then.
+    pub fn remove_idle(&self) {
+        if let Some(open) = self.0.get() {
+            open.wrong_tokens.remove_idle();
+        }
+    }
+}
+
+impl OpenRooms {
+    /// The name of the operator whose token this is.
+    fn operator(&self, peer: IpAddr, token: &str) -> Result<String, Problem> {
+        self.wrong_tokens.take(peer).map_err(|wait| {
+            record_refusal(peer, "too_many");
+            Problem::new(ProblemType::TooManyRequests)
+                .detail("too many wrong tokens from this address; none is looked at for a while")
+                .retry_after_s(wait.as_secs() + 1)
+        })?;
+        let Some(name) = self.names.get(&hex(&sha256(token.as_bytes()))) else {
+            record_refusal(peer, "wrong_token");
+            return Err(Problem::new(ProblemType::WrongCredentials).detail("not the token of an operator"));
+        };
+        self.wrong_tokens.give_back(peer);
+        Ok(name.clone())
+    }
+}
+
+/// The log's own limit of repeated lines keeps a storm from filling it.
+fn record_refusal(peer: IpAddr, reason: &'static str) {
+    metrics::counter!("stagedoor_operator_refusals_total", "reason" => reason).increment(1);
+    tracing::warn!(%peer, reason, "refused the token of an operator's call");
 }
 
 /// A new token, and its hash for the configuration.
@@ -107,13 +147,11 @@ impl FromRequestParts<OperatorApi> for OperatorAuth {
             .ok()
             .and_then(|text| text.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
-        let operator = token
-            .and_then(|token| open.names.get(&hex(&sha256(token.as_bytes()))))
-            .ok_or_else(|| {
-                Problem::new(ProblemType::WrongCredentials).detail("not the token of an operator")
-            })?
-            .clone();
+            .map_or("", |(_, token)| token.trim());
+        let Some(Peer(peer)) = parts.extensions.get() else {
+            return Err(Problem::internal("an operator's call", &"its peer is unknown"));
+        };
+        let operator = open.operator(*peer, token)?;
         let Path(sale) = Path::<String>::from_request_parts(parts, &())
             .await
             .map_err(|_| no_such_sale())?;
@@ -144,6 +182,10 @@ pub(super) async fn execute(
         CommandOutcome::Done => Ok(Json(room.admission_settings())),
         CommandOutcome::Refused(CommandRefusal::Closed) => Err(Problem::new(ProblemType::Closed)
             .detail("a closed sale cannot be reopened; only its notice can still be changed")),
+        CommandOutcome::Refused(CommandRefusal::NotConfirmed) => Err(invalid_field(
+            "confirm",
+            format!("closing ends the sale: confirm it with the sale's id, {sale}"),
+        )),
         CommandOutcome::Refused(CommandRefusal::NoticeTooLong) => Err(invalid_field(
             "text",
             format!("a notice has at most {NOTICE_CHARS_MAX} characters"),

@@ -66,6 +66,7 @@ impl Settings {
             query_timeout: millis(shop.query_timeout_ms),
             password_threads: shop.password_threads,
             password_queue_max: shop.password_queue_max,
+            wrong_passwords_per_minute: self.limits.wrong_passwords_per_account_per_minute,
             session_ttl: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
             handoff: (!shop.handoff.secret.is_empty()).then(|| shop::HandoffConfig {
                 issuer: shop.handoff.issuer.clone(),

@@ -22,7 +22,7 @@ pub struct Settings {
     pub keys: KeysSettings,
     /// The process's log.
     pub log: LogSettings,
-    /// Limits by client IP; a whole mobile network can share one IP, so keep these generous.
+    /// Limits by client IP, account and visit; a whole mobile network can share one IP: be generous.
     pub limits: LimitSettings,
     /// The fast store of queue entries and seat holds while a sale runs.
     pub store: StoreSettings,
@@ -129,16 +129,26 @@ pub enum LogFormat {
     Json,
 }
 
-/// Limits by client address; 0 is no limit.
+/// Limits by client address, account and visit; 0 is no limit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitSettings {
     /// Sign-ins a minute from one IP; 0 is no limit.
     pub sign_in_per_ip_per_minute: u32,
+    /// Wrong passwords a minute for one account, of which one IP may use half; further ones are answered 429;
+    /// 0 is no limit.
+    pub wrong_passwords_per_account_per_minute: u32,
     /// Joins a minute from one IP; 0 is no limit.
     pub joins_per_ip_per_minute: u32,
     /// Requests a second from one IP; 0 is no limit.
     pub requests_per_ip_per_second: u32,
+    /// Requests to hold or swap seats a minute from one visit; 0 is no limit.
+    pub hold_requests_per_visit_per_minute: u32,
+    /// Seats that anonymous visitors from one IP may hold at once, at each node; customers who joined signed
+    /// in do not count; 0 is no limit.
+    pub anonymous_seats_per_ip_max: usize,
+    /// Wrong operators' tokens a minute from one IP at the admin listener; 0 is no limit.
+    pub wrong_operator_tokens_per_ip_per_minute: u32,
     /// The proof of work for joining a sale without sign-in (sign_in = "none"). Visitors who are signed in,
     /// or already in the queue, do none.
     pub proof_of_work: ProofOfWorkSettings,

@@ -397,7 +397,9 @@ async fn the_default_query_finds_the_demo_customers() {
         lifecycle: Lifecycle::new(),
     };
     let shop = Shop::open(settings.shop(), deps).await.unwrap();
-    let outcome = shop.sign_in("Fan00019@example.com", DEMO_PASSWORD).await;
+    let outcome = shop
+        .sign_in("Fan00019@example.com", DEMO_PASSWORD, [127, 0, 0, 1].into())
+        .await;
     let SignInOutcome::SignedIn(fan) = outcome else {
         panic!("{outcome:?}")
     };

@@ -139,6 +139,10 @@ const METRICS: &[Metric] = &[
         Unit::Count,
         "Difficulty for an IP without recent joins, in leading zero bits.",
     ),
+    counter(
+        "stagedoor_operator_refusals_total",
+        "Operators' calls refused for their token, by reason: `wrong_token`, or `too_many` before it.",
+    ),
     // Waiting room
     counter(
         "stagedoor_waiting_room_numbers_issued_total",

@@ -2,6 +2,8 @@
 //! design, and must not block the async runtime.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -12,7 +14,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     kernel::{Clock, Entropy},
@@ -20,7 +22,55 @@ use crate::{
 };
 
 /// A slot in the bounded queue of the threads: the right to one verification.
-pub(crate) type QueueSlot = OwnedSemaphorePermit;
+pub(crate) struct QueueSlot {
+    client: IpAddr,
+    slots: Arc<Slots>,
+}
+
+impl Drop for QueueSlot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.taken.lock();
+        taken.total -= 1;
+        if let Entry::Occupied(mut own) = taken.by_client.entry(self.client) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
+/// The slots of the queue. A client gets one more only while it has fewer than are free: alone it fills half
+/// of the queue, and another client always finds a slot (Choudhury and Hahne, "Dynamic queue length
+/// thresholds for shared-memory packet switches", 1998).
+struct Slots {
+    count: usize,
+    taken: Mutex<TakenSlots>,
+}
+
+#[derive(Default)]
+struct TakenSlots {
+    total: usize,
+    by_client: HashMap<IpAddr, usize>,
+}
+
+impl Slots {
+    fn try_take(self: &Arc<Self>, client: IpAddr) -> Option<QueueSlot> {
+        let mut taken = self.taken.lock();
+        let free = self.count - taken.total;
+        let own = taken.by_client.get(&client).copied().unwrap_or(0);
+        if own >= free {
+            return None;
+        }
+        taken.total += 1;
+        taken.by_client.insert(client, own + 1);
+        drop(taken);
+        Some(QueueSlot {
+            client,
+            slots: Arc::clone(self),
+        })
+    }
+}
 
 struct Check {
     password: String,
@@ -32,8 +82,7 @@ struct Check {
 /// The threads and their bounded queue. The threads end when it is dropped.
 pub(crate) struct PasswordVerifier {
     checks: mpsc::SyncSender<Check>,
-    slots: Arc<Semaphore>,
-    slots_max: u32,
+    slots: Arc<Slots>,
     threads: u32,
     /// Moving average of a verification's time.
     average_check_ms: Arc<AtomicU64>,
@@ -69,8 +118,10 @@ impl PasswordVerifier {
         };
         Ok(Self {
             checks,
-            slots: Arc::new(Semaphore::new(slots_max)),
-            slots_max: u32::try_from(slots_max).unwrap_or(u32::MAX),
+            slots: Arc::new(Slots {
+                count: slots_max,
+                taken: Mutex::default(),
+            }),
             threads: u32::try_from(threads).unwrap_or(u32::MAX).max(1),
             average_check_ms: check_ms,
             decoy_cost: Mutex::new(usual),
@@ -78,15 +129,15 @@ impl PasswordVerifier {
         })
     }
 
-    /// Reserves a slot; when the queue is full, returns how long the client should wait. Reserved before the
-    /// shop is queried, so that a storm of sign-ins does not reach it.
-    pub(crate) fn try_reserve(&self) -> Result<QueueSlot, Duration> {
-        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
+    /// Reserves a slot; when the client's share of the queue is taken, returns how long it should wait.
+    /// Reserved before the shop is queried, so that a storm of sign-ins does not reach it.
+    pub(crate) fn try_reserve(&self, client: IpAddr) -> Result<QueueSlot, Duration> {
+        self.slots.try_take(client).ok_or_else(|| {
             metrics::counter!("stagedoor_shop_password_checks_total", "outcome" => "queue_full").increment(1);
             let queue_ms = self
                 .average_check_ms
                 .load(Ordering::Relaxed)
-                .saturating_mul(u64::from(self.slots_max / self.threads));
+                .saturating_mul(self.slots.count as u64 / u64::from(self.threads));
             Duration::from_millis(queue_ms.clamp(1_000, 30_000)).mul_f64(1.0 + self.entropy.unit())
         })
     }
@@ -154,6 +205,8 @@ fn work(queue: &Mutex<mpsc::Receiver<Check>>, clock: &dyn Clock, check_ms: &Atom
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::{
         kernel::{SeededEntropy, SystemClock},
@@ -161,6 +214,11 @@ mod tests {
     };
 
     const FEW: NonZeroU32 = NonZeroU32::new(10).unwrap();
+    const ONE: IpAddr = network(1);
+
+    const fn network(client: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, client))
+    }
 
     fn threads(threads: usize, waiting_max: usize) -> PasswordVerifier {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -174,31 +232,52 @@ mod tests {
         for _ in 0..10 {
             assert!(
                 threads
-                    .verify(threads.try_reserve().unwrap(), "hero-lim", Some(&hash))
+                    .verify(threads.try_reserve(ONE).unwrap(), "hero-lim", Some(&hash))
                     .await
             );
             assert!(
                 !threads
-                    .verify(threads.try_reserve().unwrap(), "hero", Some(&hash))
+                    .verify(threads.try_reserve(ONE).unwrap(), "hero", Some(&hash))
                     .await
             );
-            assert!(!threads.verify(threads.try_reserve().unwrap(), "", None).await);
+            assert!(!threads.verify(threads.try_reserve(ONE).unwrap(), "", None).await);
             assert!(
                 !threads
-                    .verify(threads.try_reserve().unwrap(), "x", Some("!unusable"))
+                    .verify(threads.try_reserve(ONE).unwrap(), "x", Some("!unusable"))
                     .await
             );
         }
-        let slots: Vec<_> = (0..3).map(|_| threads.try_reserve().unwrap()).collect();
-        let wait = threads.try_reserve().expect_err("two running and one waiting");
+        let slots: Vec<_> = [1, 1, 2]
+            .map(|client| threads.try_reserve(network(client)).unwrap())
+            .into();
+        let wait = threads
+            .try_reserve(network(3))
+            .err()
+            .expect("two running and one waiting");
         assert!(wait >= Duration::from_secs(1));
         assert_ne!(
-            threads.try_reserve().err(),
+            threads.try_reserve(ONE).err(),
             Some(wait),
             "clients return at different times"
         );
         drop(slots);
-        assert!(threads.try_reserve().is_ok());
+        assert!(threads.try_reserve(ONE).is_ok());
+        assert!(threads.slots.taken.lock().by_client.is_empty());
+    }
+
+    #[test]
+    fn one_client_leaves_slots_for_others() {
+        let threads = threads(1, 15);
+        let take_all =
+            |client| -> Vec<_> { std::iter::from_fn(|| threads.try_reserve(network(client)).ok()).collect() };
+        let storm = take_all(1);
+        assert_eq!(storm.len(), 8, "half of what there is");
+        let second_storm = take_all(2);
+        assert_eq!(second_storm.len(), 4, "half of what is left");
+        let honest = threads.try_reserve(network(3));
+        assert!(honest.is_ok(), "another client finds a slot");
+        drop(storm);
+        assert_eq!(take_all(4).len(), 6, "11 were free");
     }
 
     #[tokio::test]
@@ -212,7 +291,7 @@ mod tests {
         threads.decoy_cost.lock().iterations = FEW;
         let hash = django_hash("x", "salt", NonZeroU32::new(77).unwrap());
         threads
-            .verify(threads.try_reserve().unwrap(), "x", Some(&hash))
+            .verify(threads.try_reserve(ONE).unwrap(), "x", Some(&hash))
             .await;
         let StoredHash::Pbkdf2 { cost, .. } = StoredHash::decoy(*threads.decoy_cost.lock());
         assert_eq!(
@@ -229,15 +308,16 @@ mod tests {
         let threads = threads(1, 4);
         // Would take seconds if it were verified.
         let costly = django_hash("x", "salt", FEW).replace("$10$", "$5000000$");
-        for _ in 0..4 {
-            let waiting = threads.verify(threads.try_reserve().unwrap(), "x", Some(&costly));
+        for client in 2..6 {
+            let slot = threads.try_reserve(network(client)).unwrap();
+            let waiting = threads.verify(slot, "x", Some(&costly));
             assert!(tokio::time::timeout(Duration::ZERO, waiting).await.is_err());
         }
         let quick = django_hash("x", "salt", FEW);
         let clock = SystemClock::new();
         assert!(
             threads
-                .verify(threads.try_reserve().unwrap(), "x", Some(&quick))
+                .verify(threads.try_reserve(ONE).unwrap(), "x", Some(&quick))
                 .await
         );
         assert!(

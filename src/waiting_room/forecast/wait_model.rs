@@ -52,7 +52,7 @@ impl WaitModel {
             } else if seen.settings.rate_configured_per_minute < before.rate_configured_per_minute {
                 self.lowered = Some((DelayReason::RateLowered, seen.now));
             }
-            let input = |s: &Settings| (s.rate_effective_per_minute, s.active_visits_max, s.paused);
+            let input = |s: &Settings| (s.rate_effective_per_minute, s.active_visits_max, s.is_paused());
             if input(seen.settings) != input(&before) {
                 self.calibration.discard_pending();
             }

@@ -3,8 +3,10 @@
 use crate::{
     kernel::Timestamp,
     waiting_room::{
-        admission::call_policy::effective_rate, journal::record::Event, state::Settings,
-        types::OperatorCommand,
+        admission::call_policy::effective_rate,
+        journal::record::Event,
+        state::Settings,
+        types::{CLOSE_DELAY, OperatorCommand},
     },
 };
 
@@ -14,7 +16,7 @@ impl Settings {
         match event {
             Event::Operator { command, .. } => {
                 self.commands += 1;
-                self.apply_command(command);
+                self.apply_command(command, when);
             }
             Event::RateReduced { by_ppm } => {
                 self.rate_reduction_ppm = *by_ppm;
@@ -27,14 +29,18 @@ impl Settings {
             effective_rate(self.rate_configured_per_minute, self.rate_reduction_ppm);
     }
 
-    fn apply_command(&mut self, command: &OperatorCommand) {
+    fn apply_command(&mut self, command: &OperatorCommand, when: Timestamp) {
         match command {
             OperatorCommand::Pause => self.paused = true,
             OperatorCommand::Resume => self.paused = false,
             OperatorCommand::SetAdmissionRate { per_minute } => self.rate_configured_per_minute = *per_minute,
             OperatorCommand::SetActiveVisitsMax { visits: visitors } => self.active_visits_max = *visitors,
             OperatorCommand::Notice { text } => self.notice = text.as_deref().map(Into::into),
-            OperatorCommand::Close => self.closed = true,
+            OperatorCommand::Close { .. } => {
+                self.closes_at.get_or_insert(when.plus(CLOSE_DELAY));
+            }
+            // A sale that has closed stays closed: the journal's time decides.
+            OperatorCommand::WithdrawClose => self.closes_at = self.closes_at.filter(|at| *at <= when),
             OperatorCommand::RevokePasses => self.pass_generation += 1,
         }
     }

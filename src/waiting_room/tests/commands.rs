@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     TempDir,
+    closing::close,
     nodes::{self, Nodes},
     room::{config, new_test_room},
 };
@@ -16,10 +17,8 @@ use crate::{
             record::{Event, Record, StoredRecord},
             sqlite::SqliteJournal,
         },
-        phase::{phase_at, reason_of},
-        state::Settings,
         types::{
-            BoxOfficeLoad, CommandOutcome, CommandRefusal, Config, DelayReason, Durability, EnterOutcome,
+            BoxOfficeLoad, CLOSE_DELAY, CommandOutcome, CommandRefusal, Config, Durability, EnterOutcome,
             EntryState, OperatorCommand, Phase,
         },
     },
@@ -150,13 +149,17 @@ async fn a_closed_sale_stays_closed_and_commands_name_operators() {
     test.passes(250);
     let order = async |command: OperatorCommand, by: &str| test.room.command(command, by).await.unwrap();
     assert_eq!(order(OperatorCommand::Pause, "kim").await, CommandOutcome::Done);
-    assert_eq!(order(OperatorCommand::Close, "lee").await, CommandOutcome::Done);
+    assert_eq!(order(close(), "lee").await, CommandOutcome::Done);
+    test.passes(CLOSE_DELAY.as_secs() - 1);
     assert_eq!(
-        order(OperatorCommand::Close, "kim").await,
+        order(close(), "kim").await,
         CommandOutcome::Done,
         "closing twice is closing once"
     );
+    assert_ne!(test.room.phase(), Phase::Closed);
+    test.passes(1);
     for late in [
+        OperatorCommand::WithdrawClose,
         OperatorCommand::Resume,
         OperatorCommand::Pause,
         OperatorCommand::SetAdmissionRate { per_minute: 1 },
@@ -196,7 +199,8 @@ async fn a_closed_sale_stays_closed_and_commands_name_operators() {
         .filter_map(by_whom)
         .collect();
     let at = test.clock.now().as_millis();
-    let expected = ["kim", "lee", "kim", "lee"].map(|by| (at, by.to_owned()));
+    let expected = [("kim", 600_000), ("lee", 600_000), ("kim", 1_000), ("lee", 0)]
+        .map(|(by, before_ms)| (at - before_ms, by.to_owned()));
     assert_eq!(given, expected, "who and when; what was refused is not there");
     test.life.stop();
 }
@@ -209,39 +213,6 @@ fn by_whom(stored: StoredRecord) -> Option<(i64, String)> {
         } => Some((at.as_millis(), operator?)),
         _ => None,
     }
-}
-
-/// A draw goes on under a pause; what was ordered meanwhile holds after it.
-#[test]
-fn a_pause_during_the_draw_holds_after_it() {
-    let (drawing, paused) = (
-        Config {
-            draw: Some(super::draw::terms()),
-            ..config()
-        },
-        OperatorCommand::Pause,
-    );
-    let now = drawing.on_sale_starts_at;
-    let mut settings = Settings::of(&drawing);
-    assert_eq!(phase_at(&drawing, &settings, now), Phase::Drawing);
-    settings.apply_event(
-        &Event::Operator {
-            command: paused,
-            operator: None,
-        },
-        now,
-    );
-    let phase = phase_at(&drawing, &settings, now);
-    assert_eq!(
-        (phase, reason_of(phase, &settings, 0)),
-        (Phase::Drawing, Some(DelayReason::Paused))
-    );
-    settings.drawn = true;
-    let phase = phase_at(&drawing, &settings, now);
-    assert_eq!(
-        (phase, reason_of(phase, &settings, 0)),
-        (Phase::Paused, Some(DelayReason::Paused))
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -367,11 +338,17 @@ async fn commands_reach_all_nodes_and_the_last_counts() {
     );
     assert_eq!(here.admission_settings().version, 27);
 
-    here.command(OperatorCommand::Close, "kim").await.unwrap();
-    let given = clock.monotonic();
-    while there.phase() != Phase::Closed {
-        assert!(clock.monotonic().saturating_sub(given) < Duration::from_secs(1));
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    for (command, phase) in [
+        (close(), Phase::Paused),
+        (OperatorCommand::WithdrawClose, Phase::OnSale),
+        (close(), Phase::Paused),
+    ] {
+        here.command(command, "kim").await.unwrap();
+        let given = clock.monotonic();
+        while there.phase() != phase {
+            assert!(clock.monotonic().saturating_sub(given) < Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
     assert!(!enters().await);
     nodes.life.stop();

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::TempDir;
+use super::{TempDir, closing::close};
 use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle, signing::TokenError},
@@ -18,9 +18,9 @@ use crate::{
         store::conformance,
         tokens::queue_token::QueueToken,
         types::{
-            BoxOfficeLoad, BoxOfficeReport, CommandOutcome, CommandRefusal, Config, Durability, EnterOutcome,
-            EntryState, JoinOutcome, Joined, JournalLocation, OperatorCommand, Phase, RenewOutcome,
-            StoreBackend, ZoneStock,
+            BoxOfficeLoad, BoxOfficeReport, CLOSE_DELAY, CommandOutcome, CommandRefusal, Config, Durability,
+            EnterOutcome, EntryState, JoinOutcome, Joined, JournalLocation, OperatorCommand, Phase,
+            RenewOutcome, StoreBackend, ZoneStock,
         },
     },
 };
@@ -494,10 +494,8 @@ async fn no_calls_while_sold_out_or_paused() {
         .unwrap();
     test.tick().await;
     assert_eq!(test.state(&token), EntryState::Called);
-    test.room
-        .command_by_service(OperatorCommand::Close)
-        .await
-        .unwrap();
+    test.room.command_by_service(close()).await.unwrap();
+    test.passes(CLOSE_DELAY.as_secs());
     assert_eq!(test.room.join(&customer(2)).await.unwrap(), JoinOutcome::Closed);
     assert_eq!(
         test.room.enter(&token, BoxOfficeLoad::Normal).await.unwrap(),
@@ -549,10 +547,7 @@ async fn leaving_releases_the_slot_and_closing_lets_visits_finish() {
         ));
     }
 
-    test.room
-        .command_by_service(OperatorCommand::Close)
-        .await
-        .unwrap();
+    test.room.command_by_service(close()).await.unwrap();
     assert!(matches!(
         test.room.renew(&inside).await.unwrap(),
         RenewOutcome::Renewed { .. }

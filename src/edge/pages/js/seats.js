@@ -131,8 +131,15 @@ function take(answer, emptied, again = () => {}) {
   if (!wanted) chosen = new Set(hold ? hold.seats.map((guid) => plan.index.get(guid)) : []);
   if (answer.status === 401 || answer.status === 403) return lost(again);
   if (answer.data?.alternatives?.length) offer(answer.data.alternatives);
-  else note("message", sorry({ ...answer, data: { limit: limit(), ...answer.data } }));
+  else note("message", refusal(answer));
   render();
+}
+
+/** `sorry` knows one sentence for all 429; here it matters whether one visit asked too often or many visitors share an address. */
+function refusal(answer) {
+  if (answer.data?.reason === "holds_of_this_visit") return t("seats.too_often");
+  if (answer.data?.reason === "seats_from_this_address") return t("seats.address_full");
+  return sorry({ ...answer, data: { limit: limit(), ...answer.data } });
 }
 
 function set_hold(next) {

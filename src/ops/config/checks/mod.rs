@@ -14,6 +14,7 @@ pub(super) fn find_problems(settings: &Settings) -> Vec<(String, String)> {
     storage::stores(settings, &mut problems);
     storage::databases(settings, &mut problems);
     sections::keys_and_log(settings, &mut problems);
+    sections::limits(settings, &mut problems);
     sections::proof_of_work(settings, &mut problems);
     sections::shop(settings, &mut problems);
     sections::checkout(settings, &mut problems);

@@ -8,6 +8,7 @@ use crate::{
         admin::operators::is_token_hash,
         config::{
             checks::problems::{Problems, is_base_url, is_network},
+            sales::SignIn,
             sections::Settings,
         },
     },
@@ -122,6 +123,22 @@ pub(super) fn operators(settings: &Settings, problems: &mut Problems) {
             makes both",
         );
     }
+}
+
+pub(super) fn limits(settings: &Settings, problems: &mut Problems) {
+    let seats_max = settings.limits.anonymous_seats_per_ip_max;
+    let anonymous = settings.sales.iter().filter(|sale| sale.sign_in == SignIn::None);
+    let seats_of_one = anonymous
+        .map(|sale| sale.seats_per_customer_max)
+        .max()
+        .unwrap_or(0);
+    problems.add_if(
+        seats_max != 0 && seats_max < usize::from(seats_of_one),
+        "limits.anonymous_seats_per_ip_max",
+        format!(
+            "must be 0, or at least the seats of one visitor, sales.seats_per_customer_max ({seats_of_one})"
+        ),
+    );
 }
 
 pub(super) fn proof_of_work(settings: &Settings, problems: &mut Problems) {

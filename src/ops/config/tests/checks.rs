@@ -379,3 +379,18 @@ fn ids_are_unique_and_a_sale_has_performances() {
         "sales[0].performances"
     );
 }
+
+#[test]
+fn an_address_may_hold_what_one_anonymous_visitor_may() {
+    let few = example().replace(
+        "anonymous_seats_per_ip_max = 16",
+        "anonymous_seats_per_ip_max = 3",
+    );
+    let anonymous = few.replace("sign_in = \"customer\"", "sign_in = \"none\"");
+    assert_eq!(
+        refusal("few-seats", &anonymous, &[])[0].key,
+        "limits.anonymous_seats_per_ip_max"
+    );
+    let file = File::of("few-seats-customers", &few);
+    assert!(load(Some(&file.path), env(&[])).is_ok());
+}

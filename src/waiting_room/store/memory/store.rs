@@ -249,7 +249,7 @@ impl QueueStore for MemoryStore {
         let state = self.state.read();
         let (claimants, late_arrivals) = state.lanes.live_counts(at.monotonic);
         AdmissionState {
-            calling: !state.settings.is_stopped() && !state.settings.closed && !state.settings.sold_out,
+            calling: !state.settings.is_stopped() && !state.settings.sold_out,
             uncalled: state.entries.issued().saturating_sub(state.now_serving),
             active_visits_max: state.settings.active_visits_max,
             active_visits: state.active(),
