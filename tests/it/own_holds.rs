@@ -49,7 +49,10 @@ async fn a_signed_in_customer_finds_held_seats_at_every_device() {
         assert!(listed(&other_device, &world, 0).await.is_empty());
         let hold = id(&fan.hold_best(&world, 2).await.expect(201));
         for node in 0..2 {
-            assert_eq!(listed(&other_device, &world, node).await, [hold.clone()]);
+            assert_eq!(
+                listed(&other_device, &world, node).await,
+                std::slice::from_ref(&hold)
+            );
             assert!(listed(&stranger, &world, node).await.is_empty());
         }
         let other_sale = format!("{}?sale=another", paths::HOLDS);
