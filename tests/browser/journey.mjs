@@ -122,7 +122,7 @@ async function choose_from_list(page) {
   const sections = page.locator("#list_view details");
   for (let i = 0; i < (await sections.count()); i++) {
     await sections.nth(i).locator("summary").click();
-    const free = sections.nth(i).locator(".row button:enabled[aria-pressed=false]");
+    const free = sections.nth(i).locator(".row button:enabled[aria-pressed=false]:not([aria-label*=휠체어]):not([aria-label*=heelchair])");
     if ((await free.count()) < 2) continue;
     for (const chosen of [1, 2]) {
       await free.first().click();

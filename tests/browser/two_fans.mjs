@@ -51,7 +51,8 @@ async function fan_at_the_seats(viewport, login) {
   return fan;
 }
 
-const row_buttons = (page, section) => page.locator("#list_view details").nth(section).locator(".row button");
+// Wheelchair places are asked about first.
+const row_buttons = (page, section) => page.locator("#list_view details").nth(section).locator(".row button:not([aria-label*=휠체어])");
 
 /** A section that both see with plenty of free seats side by side. */
 async function open_section(fans) {
