@@ -21,6 +21,7 @@ mod runtime;
 mod serve;
 
 pub use self::{
+    build::check_plans,
     gateway::sandbox_gateway,
     listeners::{Listeners, listen},
     roles::Roles,

@@ -23,6 +23,7 @@ pub mod build_pairs;
 pub mod comparison;
 pub mod crowd;
 pub mod environment;
+pub mod forecast_check;
 pub mod http1;
 pub mod merge;
 pub mod overload;

@@ -136,6 +136,9 @@ pub fn page(result: &RunResult) -> String {
         write_verdict(&mut out, verdict);
     }
     write_outcomes(&mut out, result);
+    if let Some(forecasts) = &result.forecasts {
+        let _ = write!(out, "<p>{}</p>", escape(&forecasts.in_words()));
+    }
     write_series(&mut out, result);
     out += &latencies(result);
     write_tables(&mut out, result);

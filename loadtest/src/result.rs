@@ -9,6 +9,7 @@ use stagedoor::demo::client::Observations;
 
 use crate::{
     audit::Verdict,
+    forecast_check::ForecastFigures,
     recorder::{CallStats, Second},
     sse_client::StreamFigures,
 };
@@ -53,6 +54,9 @@ pub struct RunResult {
     pub server: Option<ProcessFigures>,
     /// The load test's own process.
     pub client: Option<ProcessFigures>,
+    /// What the status told of waits, and how it came out; absent in merged results.
+    #[serde(default)]
+    pub forecasts: Option<ForecastFigures>,
     /// The auditor's verdict.
     pub audit: Option<Verdict>,
 }

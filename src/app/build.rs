@@ -26,7 +26,7 @@ use crate::{
         redis::{Redis, RedisConfig},
         text_file::read_text,
     },
-    seating::{self, Seating},
+    seating::{self, Plan, Seating},
     shop::{self, ReplayGuardLocation, Shop},
     waiting_room::{self, JournalLocation, PassVerifier, TokenVerifier, WaitingRoom},
 };
@@ -184,20 +184,53 @@ async fn open_keys(settings: &Settings, entropy: &Arc<dyn Entropy>) -> anyhow::R
 
 fn load_plans(sale: &SaleSettings) -> anyhow::Result<Plans> {
     let plan = |performance: &PerformanceSettings| {
-        let plan = plans::load(&performance.plan)
-            .with_context(|| format!("the plan of {} {}", sale.id, performance.id))?;
-        let unpriced = performance.zones_without_price(plan.zones().iter().map(String::as_str));
-        if !unpriced.is_empty() {
-            bail!(
-                "sale {}, performance {}: no price for the plan's zones {}",
-                sale.id,
-                performance.id,
-                unpriced.join(", ")
-            );
-        }
+        let plan = load_plan(sale, performance)?;
+        check_prices(sale, performance, &plan)?;
         Ok(Arc::new(plan))
     };
     sale.performances.iter().map(plan).collect()
+}
+
+fn load_plan(sale: &SaleSettings, performance: &PerformanceSettings) -> anyhow::Result<Plan> {
+    plans::load(&performance.plan).with_context(|| format!("the plan of {} {}", sale.id, performance.id))
+}
+
+/// Checks that each zone of the plan has a price, and that each price has a zone.
+fn check_prices(sale: &SaleSettings, performance: &PerformanceSettings, plan: &Plan) -> anyhow::Result<()> {
+    let zones = || plan.zones().iter().map(String::as_str);
+    for (zones, what) in [
+        (
+            performance.zones_without_price(zones()),
+            "no price for the plan's zones",
+        ),
+        (
+            performance.prices_without_zone(zones()),
+            "prices for zones that the plan does not have:",
+        ),
+    ] {
+        if !zones.is_empty() {
+            let zones = zones.join(", ");
+            bail!("sale {}, performance {}: {what} {zones}", sale.id, performance.id);
+        }
+    }
+    Ok(())
+}
+
+/// Checks plans and prices against each other without opening a sale. A plan that cannot be read is only
+/// named: the configuration may be looked at elsewhere than where its sales are held.
+///
+/// # Errors
+/// A price or a zone lacks the other.
+pub fn check_plans(settings: &Settings) -> anyhow::Result<()> {
+    for sale in &settings.sales {
+        for performance in &sale.performances {
+            match load_plan(sale, performance) {
+                Ok(plan) => check_prices(sale, performance, &plan)?,
+                Err(error) => eprintln!("prices are not checked: {error:#}"),
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn open_box_office(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::{
+    app,
     kernel::{Clock, SystemClock},
     ops::config,
 };
@@ -31,5 +32,5 @@ pub(super) fn run(command: Command) -> anyhow::Result<()> {
             );
         }
     }
-    Ok(())
+    app::check_plans(&settings)
 }

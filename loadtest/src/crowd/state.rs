@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::config::CrowdConfig;
 use crate::{
+    forecast_check::ForecastCheck,
     http1::{Http1Client, HttpRequest, SendError},
     recorder::{CallOutcome, Recorder},
     sse_client::StreamStats,
@@ -66,6 +67,8 @@ pub struct Crowd {
     pub(super) clock: SystemClock,
     started: Duration,
     pub(super) status: watch::Sender<QueueStatus>,
+    /// What was told of waits.
+    pub forecasts: Mutex<ForecastCheck>,
     pub(super) waiting: Mutex<BTreeMap<u64, Waiting>>,
     pub(super) undrawn: Mutex<Vec<Undrawn>>,
     /// Visitors who wait without a number.
@@ -101,6 +104,7 @@ impl Crowd {
             recorder: Recorder::default(),
             streams: StreamStats::default(),
             status: watch::Sender::new(QueueStatus::default()),
+            forecasts: Mutex::default(),
             waiting: Mutex::default(),
             undrawn: Mutex::default(),
             unnumbered: AtomicU32::new(0),

@@ -67,6 +67,7 @@ pub async fn run(kind: RunKind, service: ServiceArgs, crowd: CrowdArgs) -> anyho
         streams: (crowd.streams > 0).then_some(progress.streams),
         server: progress.server,
         client: progress.client,
+        forecasts: Some(visitors.forecasts.lock().figures()),
         audit: Some(verdict),
     };
     write_result(&result, &crowd.out)?;

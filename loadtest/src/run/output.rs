@@ -59,6 +59,9 @@ pub fn print_summary(result: &RunResult) -> ExitCode {
     }
     print_process("server", result.server.as_ref());
     print_process("crowd", result.client.as_ref());
+    if let Some(forecasts) = &result.forecasts {
+        println!("{}", forecasts.in_words());
+    }
     let mut status = ExitCode::SUCCESS;
     if let Some(verdict) = &result.audit {
         print_verdict(verdict);

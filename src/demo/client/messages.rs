@@ -39,6 +39,15 @@ pub struct QueueStatus {
     /// The highest number that has been called.
     #[serde(default)]
     pub now_serving: u64,
+    /// The highest number that was assigned.
+    #[serde(default)]
+    pub numbers_issued: u64,
+    /// Waits in seconds: numbers before one's own; 10th, 50th and 90th percentile.
+    #[serde(default)]
+    pub estimate: Vec<[u32; 4]>,
+    /// Distances up to which a seat is left with a chance of 80, 50 and 20 %; `None` inside where all have one.
+    #[serde(default)]
+    pub available_to_distance: Option<[Option<u64>; 3]>,
     /// Visitors who wait.
     #[serde(default)]
     pub waiting: u64,

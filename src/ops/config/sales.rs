@@ -295,6 +295,14 @@ impl PerformanceSettings {
             .filter(|zone| !self.prices.contains_key(*zone))
             .collect()
     }
+
+    /// The zones that have a price and that the plan does not have; a typo, most likely.
+    #[must_use]
+    pub fn prices_without_zone<'z>(&self, zones: impl IntoIterator<Item = &'z str>) -> Vec<&str> {
+        let zones: Vec<&str> = zones.into_iter().collect();
+        let priced = self.prices.keys().map(String::as_str);
+        priced.filter(|zone| !zones.contains(zone)).collect()
+    }
 }
 
 fn default_call_window_s() -> u32 {
