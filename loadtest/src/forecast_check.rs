@@ -1,4 +1,5 @@
-//! Judges the waits that were told over HTTP: each status that was read, against when its numbers were called.
+//! Judges the waits that were told over HTTP: each status that was read, against when its numbers were
+//! called.
 //!
 //! Written apart from the service: what counts is what a page would have told, and when it was called.
 
@@ -113,8 +114,8 @@ impl ForecastFigures {
             );
         }
         format!(
-            "waits told: {:.3} within the range, {:.3} below, {:.3} above, median error {:.2}; of {} ({} open, {} \
-             withheld)",
+            "waits told: {:.3} within the range, {:.3} below, {:.3} above, median error {:.2}; of {} ({} open, \
+             {} withheld)",
             self.within, self.below, self.above, self.median_error, self.judged, self.open, self.withheld
         )
     }

@@ -63,7 +63,7 @@ pub struct SaleSettings {
     /// After how many seconds a visit ends, whatever the visitor does.
     #[serde(default = "default_visit_max_s")]
     pub visit_max_s: u32,
-    /// Maximum number of queue entries.
+    /// Maximum number of queue entries. Visitors count; numbers that belong to none do not.
     #[serde(default = "default_queue_entries_max")]
     pub queue_entries_max: u32,
     /// Maximum number of open event streams of the queue status; other visitors poll.

@@ -95,6 +95,15 @@ impl EntryTable {
         u32::try_from(self.statuses.len()).expect("numbers are 32 bits")
     }
 
+    /// How many numbers belong to a visitor whose join is journaled.
+    pub(crate) fn people(&self) -> u32 {
+        let people = self
+            .statuses
+            .iter()
+            .filter(|status| **status & (VOID | UNJOURNALED) == 0);
+        u32::try_from(people.count()).expect("numbers are 32 bits")
+    }
+
     /// Assigns the next number to `subject`, not journaled yet. An earlier number of the subject is found no
     /// more.
     pub(crate) fn assign(&mut self, subject: u64, joined_at_ms: i64) -> u32 {

@@ -22,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub issued: u32,
+    /// How many numbers belong to a visitor.
+    pub people: u32,
     pub now_serving: u32,
     pub settings: Settings,
     /// Arrival number and subject of every entry that has not left.
@@ -57,6 +59,7 @@ impl MemoryStore {
             .filter(|(_, visit)| matches!(visit.progress, VisitProgress::Admitted | VisitProgress::Ending));
         Snapshot {
             issued: state.entries.issued(),
+            people: state.entries.people(),
             now_serving: state.now_serving,
             settings: state.settings.clone(),
             entries: state.entries.active().collect(),

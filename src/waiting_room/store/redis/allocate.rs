@@ -48,8 +48,8 @@ pub(super) struct NumberAllocator {
     connection: Arc<FencedConnection>,
     journal: Arc<PostgresJournal>,
     index: SubjectIndex,
-    /// The sale's last number.
-    numbers_max: u32,
+    /// How many visitors the sale takes.
+    people_max: u32,
     /// The ceiling that the journal allows, as far as this node knows.
     ceiling: AtomicU32,
     /// The highest number assigned, as far as this node knows.
@@ -65,6 +65,8 @@ struct AssignReply {
     issued: u32,
     /// The anonymous numbers.
     anonymous: Range<u32>,
+    /// The sale's last number.
+    last: u32,
     /// Per customer n (newly assigned), -n (assigned before) or 0 (none left below the ceiling).
     customers: Vec<i64>,
 }
@@ -74,14 +76,14 @@ impl NumberAllocator {
         connection: Arc<FencedConnection>,
         journal: Arc<PostgresJournal>,
         index: SubjectIndex,
-        numbers_max: u32,
+        people_max: u32,
         ceiling: u32,
     ) -> Self {
         Self {
             connection,
             journal,
             index,
-            numbers_max,
+            people_max,
             ceiling: AtomicU32::new(ceiling),
             issued: AtomicU32::new(0),
             prefetch: Mutex::default(),
@@ -202,7 +204,7 @@ impl NumberAllocator {
         };
         // Where the ceiling is the sale's last number none is left; else the result stays open until it is
         // raised.
-        let none_left = (reply.issued >= self.numbers_max).then_some(Assigned::Full);
+        let none_left = (reply.issued >= reply.last).then_some(Assigned::Full);
         for index in anonymous {
             results[index] = match reply.anonymous.next() {
                 Some(number) => Some(Assigned::New(entry(index, number))),
@@ -232,7 +234,8 @@ impl NumberAllocator {
     ) -> Result<AssignReply, StoreError> {
         let args = AssignNumbers {
             max_number: self.ceiling.load(Ordering::Relaxed),
-            numbers_max: self.numbers_max,
+            people_max: self.people_max,
+            unused: self.prefetch.lock().take_unused(),
             anonymous,
         };
         let mut call = args.append_to(Call::new().key(self.connection.key("state")));
@@ -241,15 +244,16 @@ impl NumberAllocator {
             call = call.key(&bucket.key).arg(&bucket.field);
         }
         let mut reply: Vec<i64> = parse(self.connection.call(&SCRIPTS.assign_numbers.script, call).await?)?;
-        if reply.len() != 3 + customers.len() {
+        if reply.len() != 4 + customers.len() {
             return Err(StoreError::Unavailable);
         }
-        let customers = reply.split_off(3);
+        let customers = reply.split_off(4);
         let issued = to_number(reply[0]);
         self.issued.fetch_max(issued, Ordering::Relaxed);
         Ok(AssignReply {
             issued,
             anonymous: to_number(reply[1])..to_number(reply[1] + reply[2]),
+            last: to_number(reply[3]),
             customers,
         })
     }

@@ -30,11 +30,11 @@
 //! | `status` | hash | `version`, `json`, `at`: the encoded status that all nodes serve |
 //! | `heartbeats` | zset | heartbeats by arrival; forgotten after two and a half hours |
 //!
-//! `state` has the fields `issued`, `max_number` (the ceiling), `now_serving`, `applied_seq` (the last record
-//! applied), `active_visits_max`, `stopped`, `rate_per_minute`, `burst`, `permit_units`, `permits_filled_us`,
-//! `late_arrival_share`, `contested_entries` and `contested_late`. A visit is due when its pass has expired,
-//! when its reservation lapses, or when its end was not journaled in time. The `not_overtaken` sets may hold
-//! former claimants.
+//! `state` has the fields `issued`, `unused` (numbers that belong to no visitor), `max_number` (the ceiling),
+//! `now_serving`, `applied_seq` (the last record applied), `active_visits_max`, `stopped`, `rate_per_minute`,
+//! `burst`, `permit_units`, `permits_filled_us`, `late_arrival_share`, `contested_entries` and
+//! `contested_late`. A visit is due when its pass has expired, when its reservation lapses, or when its end
+//! was not journaled in time. The `not_overtaken` sets may hold former claimants.
 
 mod allocate;
 mod draw;

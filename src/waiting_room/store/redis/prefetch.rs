@@ -36,6 +36,8 @@ pub(super) struct Prefetch {
     joins: u32,
     /// Joins in the whole window before it.
     previous_joins: u32,
+    /// Numbers of dropped blocks that belong to no visitor, and that Redis was not told of.
+    unused: u32,
 }
 
 impl Prefetch {
@@ -74,6 +76,11 @@ impl Prefetch {
         u32::try_from(left).is_ok_and(|left| left < self.wanted().0 / 2)
     }
 
+    /// How many numbers were dropped since this was last asked.
+    pub(super) fn take_unused(&mut self) -> u32 {
+        std::mem::take(&mut self.unused)
+    }
+
     /// Adds a fetched block.
     pub(super) fn add(&mut self, block: Block) {
         self.blocks.push_back(block);
@@ -87,8 +94,11 @@ impl Prefetch {
                 && at < block.since.plus(BLOCK_TTL)
                 && !block.numbers.is_empty()
         };
-        while self.blocks.front().is_some_and(|block| !serves(block)) {
-            self.blocks.pop_front();
+        while let Some(block) = self.blocks.pop_front_if(|block| !serves(block)) {
+            // After a loss of Redis the rebuild counts those of the epoch before.
+            if block.epoch == epoch {
+                self.unused += u32::try_from(block.numbers.len()).unwrap_or(0);
+            }
         }
         self.blocks.front_mut()?.numbers.next()
     }

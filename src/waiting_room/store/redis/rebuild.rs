@@ -229,7 +229,7 @@ impl RedisStore {
         head: &Head,
         mirrored_seq: u64,
         snapshot: &Snapshot,
-    ) -> [(&'static str, String); 9] {
+    ) -> [(&'static str, String); 10] {
         let issued = match self.config.durability {
             // No number was answered that the journal does not have.
             Durability::Committed => snapshot.issued,
@@ -239,6 +239,7 @@ impl RedisStore {
         let burst = burst_of(settings.rate_effective_per_minute, self.config.admission_burst);
         [
             ("issued", issued.to_string()),
+            ("unused", issued.saturating_sub(snapshot.people).to_string()),
             ("max_number", head.ceiling().max(issued).to_string()),
             ("now_serving", snapshot.now_serving.to_string()),
             ("applied_seq", mirrored_seq.to_string()),

@@ -40,7 +40,7 @@ pub(super) type VisitBytes = uuid::Bytes;
 
 script_args! {
     /// Arguments of `assign_numbers.lua`; then a field per customer.
-    AssignNumbers { max_number: u32, numbers_max: u32, anonymous: u32 }
+    AssignNumbers { max_number: u32, people_max: u32, unused: u32, anonymous: u32 }
 }
 script_args! {
     /// Arguments of `abandon_number.lua`.

@@ -126,6 +126,61 @@ async fn anonymous(store: &RedisStore, name: u64, ms: i64) -> u32 {
     }
 }
 
+/// Numbers that were fetched for visitors who did not come leave no place in the queue empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_counts_visitors_and_not_numbers() {
+    let (server, database) = (
+        RedisServer::start().await.unwrap(),
+        Postgres::start().await.unwrap(),
+    );
+    let url = database.create_database("queue").await.unwrap();
+    let life = Lifecycle::new();
+    let people_max = 3_000;
+    let config = Config {
+        queue_entries_max: people_max,
+        ..conformance::config(9)
+    };
+    let sale = "limited".parse().unwrap();
+    let store = open_store(&redis(server.url()), &url, sale, config, &life).await;
+    let (mut people, mut last, mut refused) = (0, 0, 0);
+    // Bursts with pauses: of each one's last block numbers are left over.
+    for ms in (0..).flat_map(|burst| (0..150).map(move |ms| burst * 1_000 + ms)) {
+        for name in 0..10 {
+            let join = Join {
+                subject: name | 1 << 63,
+                joined_at: conformance::at(1).now.plus(Duration::from_millis(ms)),
+            };
+            match store.assign_number(join).await.unwrap() {
+                Assigned::New(entry) => {
+                    people += 1;
+                    last = last.max(entry.number);
+                }
+                Assigned::Full => refused += 1,
+                other @ Assigned::Existing { .. } => panic!("{other:?}"),
+            }
+            if store.allocator.is_low() {
+                store.allocator.refill().await;
+            }
+        }
+        if refused > 100 {
+            break;
+        }
+    }
+    assert_eq!(people, people_max);
+    assert!(last > people_max, "some numbers belong to no visitor: {last}");
+
+    // The rebuild counts what the journal has: nobody, here.
+    server.flush_all().await.unwrap();
+    store.mark_stale();
+    complete(&store).await;
+    let again = store.allocator.assign(vec![Join {
+        subject: 77 | 1 << 63,
+        joined_at: conformance::at(60).now,
+    }]);
+    assert!(matches!(again.await[..], [Ok(Assigned::New(_))]));
+    life.stop();
+}
+
 async fn scripts_run(server: &RedisServer) -> u64 {
     let stats = server.info("cmdstat_evalsha").await.unwrap();
     stats
