@@ -160,7 +160,7 @@ async function* journey(viewport, lang, login, other_login) {
         await sign_in_here(page, login);
         await page.locator("#chosen li").nth(1).waitFor();
         seats = await seats_in(page);
-        check(await page.locator("#signed_out").isHidden(), "the page still says that nobody is signed in");
+        check(await page.locator("#signed_out").isHidden(), "the page still asks to sign in");
       },
     ];
     yield [

@@ -64,8 +64,8 @@ async fn a_signed_in_customer_finds_held_seats_at_every_device() {
             listed(&other_device, &world, 1).await.is_empty(),
             "what was bought is an order"
         );
-        let nobody = Fan::anonymous(&world, 1);
-        let refused = nobody.call(Method::GET, paths::HOLDS, None).await;
+        let stranger = Fan::anonymous(&world, 1);
+        let refused = stranger.call(Method::GET, paths::HOLDS, None).await;
         refused.problem(401, "sign-in-required");
     })
     .await;

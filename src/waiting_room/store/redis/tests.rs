@@ -169,7 +169,7 @@ async fn the_limit_counts_visitors_and_not_numbers() {
     assert_eq!(people, people_max);
     assert!(last > people_max, "some numbers belong to no visitor: {last}");
 
-    // The rebuild counts what the journal has: nobody, here.
+    // The rebuild counts what the journal has: no visitor, here.
     server.flush_all().await.unwrap();
     store.mark_stale();
     complete(&store).await;
