@@ -8,38 +8,51 @@ import { join } from "node:path";
 import { base, check, enter, join_queue, logins, open_browser, open_sale, password, run, shots, texts_of, view } from "./fan.mjs";
 
 const NOT_PAGES = /^\/(openapi\.json|assets\/|favicon|robots)|\.svg$/;
-const STATES = ["signed_out", "closed", "busy"];
+const PHASES = ["paused", "sold_out", "closed"];
+const STATES = ["signed_out", ...PHASES, "busy"];
 const ORDER = "/orders/018f3c1a-7d2e-7c4b-9a51-3f6f2b1c0d9e";
 
 /** Per page and state: the text that is said, and where the fan presses to go on; `null` where nothing needs pressing. */
 const PAGES = {
   "/": {
     signed_out: ["#sales h2", null, "#sales a"],
+    paused: [".phase", "home.phase.paused", "#sales a"],
+    sold_out: [".phase", "home.phase.sold_out", "#sales a"],
     closed: [".phase", "home.phase.closed", "#sales a"],
     busy: ["#message", "problem.busy", null],
   },
   "/sales/{sale}": {
     signed_out: ["[data-view=join] h2", "sale.join_heading", "[data-view=join] [data-do=join]"],
+    paused: ["#notice", "sale.paused_text", "[data-view=join] [data-do=join]"],
+    sold_out: ["[data-view=sold_out] h2", "sale.sold_out_heading", "[data-view=sold_out] [data-do=join]"],
     closed: ["[data-view=closed] h2", "sale.closed_heading", "[data-view=closed] a"],
     busy: ["#offline", "sale.offline", null],
   },
   "/sales/{sale}/seats": {
     signed_out: ["#sign_in_heading", "sign_in.heading", "#sign_in .go"],
+    paused: ["#news", "seats.paused", "[data-do=done]"],
+    sold_out: ["#news", "seats.sold_out", "[data-do=done]"],
     closed: ["#news", "seats.closed", "[data-do=done]"],
     busy: ["#message", "problem.busy", null],
   },
   "/sales/{sale}/draw": {
     signed_out: ["#message", "draw.none", ".brand"],
+    paused: ["#message", "draw.none", ".brand"],
+    sold_out: ["#message", "draw.none", ".brand"],
     closed: ["#message", "draw.none", ".brand"],
     busy: ["#message", "problem.busy", null],
   },
   "/orders": {
     signed_out: ["#sign_in_heading", "sign_in.heading", "#sign_in .go"],
+    paused: ["#none .lead", "orders.none", "#none a"],
+    sold_out: ["#none .lead", "orders.none", "#none a"],
     closed: ["#none .lead", "orders.none", "#none a"],
     busy: ["#message", "problem.busy", null],
   },
   "/orders/{order}": {
     signed_out: ["#sign_in_heading", "sign_in.heading", "#sign_in .go"],
+    paused: ["#state", "order.not_found", "#more"],
+    sold_out: ["#state", "order.not_found", "#more"],
     closed: ["#state", "order.not_found", "#more"],
     busy: ["#message", "problem.busy", null],
   },
@@ -59,7 +72,7 @@ async function pretend(page, state) {
     await page.route(/\/performances\/[^/]+\/seats$/, (route) => route.fulfill(problem(503, "overloaded")));
     await page.route("**/admission", (route) => route.fulfill({ json: { pass: "p", expires_at: new Date(Date.now() + 600000).toISOString() } }));
   }
-  const phase = state === "closed" ? "closed" : "on_sale";
+  const phase = PHASES.includes(state) ? state : "on_sale";
   const changed = async (route) => {
     const answer = await route.fetch();
     const json = await answer.json();
@@ -161,6 +174,20 @@ async function* journey(viewport, lang, login, other_login) {
         await page.locator("#chosen li").nth(1).waitFor();
         seats = await seats_in(page);
         check(await page.locator("#signed_out").isHidden(), "the page still asks to sign in");
+      },
+    ];
+    yield [
+      named("visit over with seats in the basket: they can still be paid for"),
+      async () => {
+        await page.route("**/admission", (route) => route.fulfill(problem(409, "visit-ended")));
+        await page.reload();
+        await page.waitForFunction((text) => document.querySelector("#message").textContent === text, t("seats.pay_only"));
+        await same_basket(page, seats);
+        check(await page.locator("[data-do=checkout]").isEnabled(), "the seats cannot be paid for");
+        await picture(page, `visit-over-${viewport}`);
+        await page.unroute("**/admission");
+        await page.reload();
+        await same_basket(page, seats);
       },
     ];
     yield [

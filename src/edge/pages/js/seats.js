@@ -152,6 +152,7 @@ function set_hold(next) {
   kept("sd_held", own.length > 0);
   if (!hold) forget_attempt();
   render();
+  tick();
 }
 
 async function best(zone) {
