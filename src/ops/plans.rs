@@ -9,6 +9,9 @@ use crate::{
     seating::{self, Plan, VenueKind},
 };
 
+/// Begins the name of a plan that is generated.
+pub(crate) const GENERATE: &str = "generate:";
+
 /// A plan of 100,000 seats has about 12 MB.
 const PLAN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -20,7 +23,7 @@ const SEATS: RangeInclusive<u32> = 10..=100_000;
 /// # Errors
 /// When the file cannot be read, the plan is not valid, or KIND or SEATS are not.
 pub fn load(name: &str) -> anyhow::Result<Plan> {
-    let text = match name.strip_prefix("generate:") {
+    let text = match name.strip_prefix(GENERATE) {
         None => read(Path::new(name))?,
         Some(spec) => generate_from(spec).with_context(|| format!("`{name}`"))?,
     };

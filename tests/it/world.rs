@@ -85,7 +85,7 @@ impl Default for SaleConfig {
             hold_ttl_s: 120,
             hold_extensions_max: 2,
             gateway_timeout_ms: 5_000,
-            payment_page_timeout_s: 600,
+            payment_page_timeout_s: 120,
         }
     }
 }
@@ -221,6 +221,10 @@ dir = "{dir}/data"
 master = "only for this test, and long enough"
 [log]
 level = "info"
+# Visitors of the tests ask faster than people do; fair_shares.rs sets limits.
+[limits]
+hold_requests_per_visit_per_minute = 0
+anonymous_seats_per_ip_max = 0
 [shop]
 database_url = "sqlite:{dir}/shop.db"
 [shop.handoff]

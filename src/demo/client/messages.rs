@@ -45,7 +45,7 @@ pub struct QueueStatus {
     /// Waits in seconds: numbers before one's own; 10th, 50th and 90th percentile.
     #[serde(default)]
     pub estimate: Vec<[u32; 4]>,
-    /// Distances up to which a seat is left with a chance of 80, 50 and 20 %; `None` inside where all have one.
+    /// Distances up to which a seat is left with a chance of 80, 50 and 20 %; `None` where all have one.
     #[serde(default)]
     pub available_to_distance: Option<[Option<u64>; 3]>,
     /// Visitors who wait.

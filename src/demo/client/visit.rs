@@ -60,7 +60,8 @@ pub enum SeatChoice {
 impl SeatChoice {
     fn body(&self) -> serde_json::Value {
         match self {
-            Self::Seats(seats) => hold_request(seats, 0),
+            // Of those who pick wheelchair places by hand, each uses one.
+            Self::Seats(seats) => hold_request(seats, seats.len()),
             Self::BestAvailable {
                 quantity,
                 zone,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kernel::{Currency, Entropy, LocalText, Money, PerformanceId, SaleId, TimeZone, Timestamp},
-    ops::config::units::seconds,
+    ops::{config::units::seconds, plans},
     platform::{
         drand::{ChainKey, DrandClient},
         http_client::TrustStore,
@@ -296,9 +296,13 @@ impl PerformanceSettings {
             .collect()
     }
 
-    /// The zones that have a price and that the plan does not have; a typo, most likely.
+    /// The zones that have a price and that the plan does not have; a typo, most likely. A generated plan has
+    /// only as many of its zones as it has seats for.
     #[must_use]
     pub fn prices_without_zone<'z>(&self, zones: impl IntoIterator<Item = &'z str>) -> Vec<&str> {
+        if self.plan.starts_with(plans::GENERATE) {
+            return Vec::new();
+        }
         let zones: Vec<&str> = zones.into_iter().collect();
         let priced = self.prices.keys().map(String::as_str);
         priced.filter(|zone| !zones.contains(zone)).collect()

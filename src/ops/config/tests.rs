@@ -368,8 +368,12 @@ fn the_contexts_get_their_settings() {
     );
     assert_eq!(sale.performances[0].zones_without_price(["VIP", "B"]), ["B"]);
     let priced: Vec<&str> = sale.performances[0].prices.keys().map(String::as_str).collect();
-    assert_eq!(sale.performances[0].prices_without_zone(priced.clone()), [""; 0]);
-    assert_eq!(sale.performances[0].prices_without_zone(["B"]), priced);
+    let of_a_file = PerformanceSettings {
+        plan: "hall.json".to_owned(),
+        ..sale.performances[0].clone()
+    };
+    assert_eq!(of_a_file.prices_without_zone(priced.clone()), [""; 0]);
+    assert_eq!(of_a_file.prices_without_zone(["B"]), priced);
     assert_eq!(settings.checkout().sales[0].title, "Hero-Lim in Seoul 2027");
     assert_eq!(sale.title.in_language("ja"), "イム・ヒーロー ソウル公演2027");
     assert_eq!(sale.title.in_language("fr"), "Hero-Lim in Seoul 2027");

@@ -353,10 +353,13 @@ async fn an_unreachable_server_is_reported_in_time_and_returns() {
 async fn a_killed_server_keeps_every_answer_that_it_gave() {
     let (mut server, url) = a_ledger().await;
     let ledger = Arc::new(node(&url, "a").await);
+    let pool = PgPool::connect(&url).await.unwrap();
     let mut buying = Vec::new();
     for buyer in 0..60_u32 {
         let ledger = Arc::clone(&ledger);
         buying.push(tokio::spawn(async move {
+            // One after the other, so that the server is killed while some are under way.
+            tokio::time::sleep(Duration::from_millis(u64::from(buyer) * 20)).await;
             let seat = format!("X-{}", buyer / 2);
             let request = Request::new(buyer, &[&seat]);
             let order = request.order();
@@ -388,7 +391,6 @@ async fn a_killed_server_keeps_every_answer_that_it_gave() {
             (lease, claimed)
         }));
     }
-    let pool = PgPool::connect(&url).await.unwrap();
     while sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM stagedoor_ledger.ticket")
         .fetch_one(&pool)
         .await
