@@ -89,8 +89,8 @@ async function everything_in(lang) {
   check(chances.join() === "unlikely,uncertain,likely,", `chances are ${chances}`);
   await fits(page);
   await photograph(page, `${lang}-1-usual`);
-  await page.click("summary");
-  const more = await text(page, "details");
+  await page.click("#more summary");
+  const more = await text(page, "#more details");
   check(/20/.test(more) && /8/.test(more), `neither the share of those who come back nor the waits foretold: “${more}”`);
   const said = new Set();
   for (const reason of reasons) {
