@@ -28,7 +28,7 @@ struct Told {
     /// Numbers before one's own; 10th, 50th and 90th percentile of the wait in seconds.
     estimate: Vec<[u32; 4]>,
     /// The distance beyond which no wait is told, because probably no seat is left.
-    told_to: Option<u64>,
+    reach: Option<u64>,
 }
 
 /// How the waits that were told came out. The shares of `judged` add up to 1.
@@ -72,7 +72,7 @@ impl ForecastCheck {
             now_serving: status.now_serving,
             numbers_issued: status.numbers_issued,
             estimate: status.estimate.clone(),
-            told_to: status.available_to_distance.and_then(|[_, _, reach]| reach),
+            reach: status.available_to_distance.and_then(|[_, _, unlikely]| unlikely),
         });
     }
 
@@ -136,7 +136,7 @@ impl Told {
 
     fn outcome(&self, number: u64, later: &[Self]) -> Outcome {
         let distance = number - self.now_serving - 1;
-        if self.told_to.is_some_and(|reach| distance > reach) {
+        if self.reach.is_some_and(|last| distance > last) {
             return Outcome::Withheld;
         }
         let [p10, p50, p90] = self.wait(distance);

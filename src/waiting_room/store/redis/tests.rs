@@ -174,7 +174,7 @@ async fn the_limit_counts_visitors_and_not_numbers() {
     store.mark_stale();
     complete(&store).await;
     let again = store.allocator.assign(vec![Join {
-        subject: 77 | 1 << 63,
+        subject: 0x4d | 1 << 63,
         joined_at: conformance::at(60).now,
     }]);
     assert!(matches!(again.await[..], [Ok(Assigned::New(_))]));
