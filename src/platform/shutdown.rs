@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
     task::TaskTracker,
@@ -142,7 +142,7 @@ impl Lifecycle {
             while !lifecycle.is_stopping() {
                 let running = Stopwatch::start();
                 let ended = tokio::spawn(body()).await;
-                if lifecycle.is_stopping() {
+                if lifecycle.is_stopping() || is_runtime_gone(&ended) {
                     break;
                 }
                 if ended.is_ok() {
@@ -161,6 +161,12 @@ impl Lifecycle {
             }
         });
     }
+}
+
+/// Bodies are never aborted, so one that was canceled means that its runtime is being dropped: the process
+/// exits without having stopped in order, as after a failed flush.
+fn is_runtime_gone(ended: &Result<(), JoinError>) -> bool {
+    matches!(ended, Err(e) if e.is_cancelled())
 }
 
 /// The task panicked; the panic itself was reported where it happened.
@@ -194,6 +200,15 @@ mod tests {
         );
         assert!(lifecycle.wait_idle(Duration::from_secs(5)).await);
         assert_eq!(done.load(Ordering::SeqCst), 1, "the change is not");
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_is_dropped_is_no_panic_of_its_tasks() {
+        let aborted = tokio::spawn(std::future::pending());
+        aborted.abort();
+        assert!(is_runtime_gone(&aborted.await), "dropping a runtime cancels like this");
+        let panicked = tokio::spawn(async { panic!("as the test wants") });
+        assert!(!is_runtime_gone(&panicked.await));
     }
 
     #[tokio::test(start_paused = true)]
