@@ -114,8 +114,8 @@ impl ForecastFigures {
             );
         }
         format!(
-            "waits told: {:.3} within the range, {:.3} below, {:.3} above, median error {:.2}; of {} ({} open, \
-             {} withheld)",
+            "waits told: {:.3} within the range, {:.3} below, {:.3} above, median error {:.2}; of {} ({} \
+             open, {} withheld)",
             self.within, self.below, self.above, self.median_error, self.judged, self.open, self.withheld
         )
     }

@@ -174,9 +174,6 @@ pub enum SeatingError {
     /// A section is not in the plan.
     #[error("the plan has no section {0:?}")]
     UnknownSection(String),
-    /// These seats are for people who use a wheelchair and those who come with them.
-    #[error("seats are reserved for wheelchair users: {0:?}")]
-    ForWheelchairs(Vec<SeatIx>),
     /// The doors of the performance are open: nothing is sold any more.
     #[error("the doors of the performance are open")]
     DoorsOpen,

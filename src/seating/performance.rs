@@ -336,26 +336,28 @@ impl Performance {
         }
     }
 
-    /// Checks that seats picked by hand leave those reserved for wheelchair users to them, where `accessible`
-    /// of the customers are: one wheelchair space for each, and their companions beside.
-    ///
-    /// # Errors
-    /// [`SeatingError::ForWheelchairs`] names the seats.
-    pub fn refuse_reserved(&self, seats: &[SeatIx], accessible: u8) -> Result<(), SeatingError> {
-        let states = self.availability.states();
-        let is_space = |seat: &SeatIx| self.plan.has_attribute(*seat, Attribute::Accessible);
-        let reserved: Vec<SeatIx> = if accessible == 0 {
-            let is_reserved = |seat: &SeatIx| is_reserved_seat(&self.plan, &states, *seat);
-            seats.iter().copied().filter(is_reserved).collect()
-        } else {
-            let spaces = seats.iter().copied().filter(is_space);
-            spaces.skip(accessible.into()).collect()
-        };
-        if reserved.is_empty() {
-            Ok(())
-        } else {
-            Err(SeatingError::ForWheelchairs(reserved))
+    /// The seats of a choice by hand that are kept for wheelchair users and their companions, unless
+    /// `accessible` of the customers are: then each may have one wheelchair space.
+    #[must_use]
+    pub fn kept_for_wheelchairs(&self, seats: &[SeatIx], accessible: u8) -> Vec<SeatIx> {
+        let of_attribute = |attribute| move |seat: &SeatIx| self.plan.has_attribute(*seat, attribute);
+        let is_space = of_attribute(Attribute::Accessible);
+        if accessible > 0 {
+            return seats
+                .iter()
+                .copied()
+                .filter(is_space)
+                .skip(accessible.into())
+                .collect();
         }
+        let is_companion = of_attribute(Attribute::Companion);
+        if !seats.iter().any(|seat| is_space(seat) || is_companion(seat)) {
+            // Nearly every choice. Looking at the states copies those of all seats.
+            return Vec::new();
+        }
+        let states = self.availability.states();
+        let is_kept = |seat: &SeatIx| is_reserved_seat(&self.plan, &states, *seat);
+        seats.iter().copied().filter(is_kept).collect()
     }
 
     pub(super) fn to_hold(&self, record: HoldRecord) -> Hold {

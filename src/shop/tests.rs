@@ -125,7 +125,7 @@ async fn failed_sign_ins_do_not_reveal_the_reason() {
     for (login, password) in [
         ("fan00001@example.com", "hero"),
         ("fan00001@example.com", "Hero-Lim"),
-        ("nobody@example.com", DEMO_PASSWORD),
+        ("unknown@example.com", DEMO_PASSWORD),
         ("fan00002@example.com", DEMO_PASSWORD),
         ("fan00003@example.com", DEMO_PASSWORD),
         ("fan00003@example.com", "!unusable"),
@@ -168,7 +168,7 @@ async fn wrong_passwords_of_one_account_are_limited() {
     let dir = tempfile::tempdir().unwrap();
     let shop = open_shop(&dir).await;
     let elsewhere = Ipv4Addr::new(192, 0, 2, 2).into();
-    for login in ["fan00001@example.com", "nobody@example.com"] {
+    for login in ["fan00001@example.com", "unknown@example.com"] {
         for _ in 0..6 {
             let outcome = shop.sign_in(login, "x", CLIENT).await;
             assert!(matches!(outcome, SignInOutcome::Rejected), "{outcome:?}");
@@ -211,7 +211,7 @@ async fn while_the_shop_is_down_cached_customers_sign_in() {
         signed_in(shop.sign_in("fan00001@example.com", DEMO_PASSWORD, CLIENT).await);
         for (login, password) in [
             ("fan00004@example.com", DEMO_PASSWORD),
-            ("nobody@example.com", "x"),
+            ("unknown@example.com", "x"),
             ("fan00001@example.com", "x"),
         ] {
             let outcome = shop.sign_in(login, password, CLIENT).await;

@@ -58,55 +58,40 @@ pub(crate) async fn join(context: &RoomContext, subject: u64) -> Result<Entry, W
         Assigned::Existing {
             entry,
             journaled: false,
-        } => resolve_unknown(context, join, entry, epoch).await,
-        Assigned::Full => Ok(Entry::Full),
-    }
-}
-
-/// The entry of a subject whose number this node does not know as written. Another node may have written it
-/// just now, or died before it could; or the subject has left it, and the shared store was not told yet.
-async fn resolve_unknown(
-    context: &RoomContext,
-    join: Join,
-    entry: KnownEntry,
-    epoch: u64,
-) -> Result<Entry, WaitingRoomError> {
-    request::catch_up_with_others(&context.writer).await?;
-    let store = &context.store;
-    if let Some(known) = store.find_by_subject(join.subject) {
-        return Ok(Entry::Existing(known));
-    }
-    if store.subject_of(entry.number).is_none() {
-        let written = write_join(context, join, entry, epoch).await?;
-        return Ok(Entry::Existing(
-            store.find_by_subject(join.subject).unwrap_or(written),
-        ));
-    }
-    store.abandon_number(join.subject, entry.number).await?;
-    match assign_number(context, join).await? {
-        Assigned::New(next) => {
-            let written = write_join(context, join, next, epoch).await?;
-            Ok(Entry::New(store.find_by_subject(join.subject).unwrap_or(written)))
+        } => {
+            let entry = write_join(context, join, entry, epoch).await?;
+            Ok(Entry::Existing(store.find_by_subject(subject).unwrap_or(entry)))
         }
-        // Another request of this subject was faster; asking again finds its entry.
-        Assigned::Existing { .. } => Err(WaitingRoomError::Overtaken),
         Assigned::Full => Ok(Entry::Full),
     }
 }
 
-/// The subject's number, or the next one; never one over which a draw was closed before it was written.
+/// The subject's number, or the next one. Never one that the subject has left, which a shared store may not
+/// have been told yet, nor one over which a draw was closed before it was written.
 async fn assign_number(context: &RoomContext, join: Join) -> Result<Assigned, WaitingRoomError> {
     let store = &context.store;
-    match store.assign_number(join).await? {
-        Assigned::Existing {
+    let assigned = store.assign_number(join).await?;
+    let Assigned::Existing {
+        entry,
+        journaled: false,
+    } = assigned
+    else {
+        return Ok(assigned);
+    };
+    // Another node may have written it just now, or died before it could.
+    request::catch_up_with_others(&context.writer).await?;
+    if let Some(entry) = store.find_by_subject(join.subject) {
+        return Ok(Assigned::Existing {
             entry,
-            journaled: false,
-        } if store.is_void_in_draw(entry.number) => {
-            store.abandon_number(join.subject, entry.number).await?;
-            Ok(store.assign_number(join).await?)
-        }
-        numbered => Ok(numbered),
+            journaled: true,
+        });
     }
+    let is_left = store.subject_of(entry.number).is_some();
+    if !is_left && !store.is_void_in_draw(entry.number) {
+        return Ok(assigned);
+    }
+    store.abandon_number(join.subject, entry.number).await?;
+    Ok(store.assign_number(join).await?)
 }
 
 /// Makes a join durable. Where a draw was closed a moment before, the subject gets another number, behind

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::Value;
@@ -58,15 +57,7 @@ async fn queue_status(world: &World, node: usize) -> Value {
 }
 
 async fn rate_in_metrics(world: &World, node: usize) -> f64 {
-    let uri = format!("http://{}/metrics", world.nodes[node].admin)
-        .parse()
-        .unwrap();
-    let answer = world
-        .client
-        .send(Method::GET, uri, &[], Bytes::new())
-        .await
-        .unwrap();
-    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let text = world.metrics(node).await;
     let line = text
         .lines()
         .find(|line| line.starts_with("stagedoor_waiting_room_admission_rate_effective_per_second{"))

@@ -7,8 +7,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::Method;
 use stagedoor::kernel::{Clock, Timestamp};
 
 use crate::{
@@ -54,18 +52,6 @@ async fn readiness_within(world: &World, node: usize, status: u16, limit: Durati
     }
 }
 
-async fn metrics(world: &World, node: usize) -> String {
-    let uri = format!("http://{}/metrics", world.nodes[node].admin)
-        .parse()
-        .unwrap();
-    let reply = world
-        .client
-        .send(Method::GET, uri, &[], Bytes::new())
-        .await
-        .unwrap();
-    String::from_utf8_lossy(&reply.body).into_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_an_hour_ahead_is_not_ready_and_writes_right_deadlines() {
     let mut world = World::prepared_on(
@@ -87,7 +73,7 @@ async fn a_node_an_hour_ahead_is_not_ready_and_writes_right_deadlines() {
     }
     readiness_within(&world, 1, 503, Duration::from_secs(1)).await;
     assert!(world.log().contains("a clock differs"), "{}", world.log());
-    let figures = metrics(&world, 1).await;
+    let figures = world.metrics(1).await;
     let offset = figures
         .lines()
         .find_map(|line| line.strip_prefix("stagedoor_clock_offset_seconds{clock=\"machine\"} "))

@@ -66,7 +66,7 @@ async fn guesses_of_one_account_are_limited_whether_it_exists_or_not() {
     };
     assert_eq!(
         answers("fan1@shop.example").await,
-        answers("nobody@shop.example").await
+        answers("unknown@shop.example").await
     );
     for _ in 0..5 {
         sign_in(&world, " Fan1@Shop.example", PASSWORD, "192.0.2.2")

@@ -256,15 +256,7 @@ async fn wrong_tokens_of_a_peer_are_limited_and_logged() {
 
 /// The values of one metric of the first node, with their labels.
 async fn metric(world: &World, name: &str) -> Vec<String> {
-    let uri = format!("http://{}/metrics", world.nodes[0].admin)
-        .parse()
-        .unwrap();
-    let answer = world
-        .client
-        .send(Method::GET, uri, &[], Bytes::new())
-        .await
-        .unwrap();
-    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let text = world.metrics(0).await;
     let mut values: Vec<String> = text
         .lines()
         .filter_map(|line| line.strip_prefix(name))

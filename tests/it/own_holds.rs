@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::{Method, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     environment::Deployment,
@@ -92,6 +92,35 @@ async fn a_session_alone_finds_the_place_and_the_visit_again() {
             .problem(401, "queue-token-required");
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wheelchair_place_is_held_for_a_visitor_who_needs_it() {
+    on_both_backends(async |world| {
+        let fan = Fan::admitted(&world, 1).await;
+        let plan = fan.call(Method::GET, &world.performance_path("plan"), None).await;
+        let plan = plan.expect(200);
+        let place = accessible_seat(&plan).expect("the theatre has wheelchair spaces");
+        let hold = async |body: Value| {
+            fan.call(Method::POST, &world.performance_path("holds"), Some(body))
+                .await
+        };
+        let problem = hold(json!({"seats": [place]}))
+            .await
+            .problem(409, "wheelchair-spaces");
+        assert_eq!(problem["reserved"], json!([place]));
+        hold(json!({"seats": [place], "accessible": 1})).await.expect(201);
+    })
+    .await;
+}
+
+/// The first seat of a plan that is a wheelchair space.
+fn accessible_seat(plan: &Value) -> Option<&str> {
+    let is_space = |seat: &&Value| seat["attributes"].to_string().contains("accessible");
+    let zones = plan["zones"].as_array()?.iter();
+    let rows = zones.flat_map(|zone| zone["rows"].as_array().into_iter().flatten());
+    let mut seats = rows.flat_map(|row| row["seats"].as_array().into_iter().flatten());
+    seats.find(is_space)?["seat_guid"].as_str()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::Method;
 use stagedoor::kernel::Clock;
 
 use crate::{
@@ -108,15 +106,7 @@ async fn metrics_tell_two_sales_with_one_performance_name_apart() {
     let mut world = World::prepared(SaleConfig::default()).await;
     world.add_to_config(&world.another_sale("second", ""));
     world.start().await;
-    let uri = format!("http://{}/metrics", world.nodes[0].admin)
-        .parse()
-        .unwrap();
-    let answer = world
-        .client
-        .send(Method::GET, uri, &[], Bytes::new())
-        .await
-        .unwrap();
-    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let text = world.metrics(0).await;
     for metric in [
         "stagedoor_orders_total",
         "stagedoor_orders_in_progress",

@@ -10,7 +10,9 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use futures_util::future::join_all;
+use http::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
@@ -347,6 +349,14 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
     /// The logs of all processes over all their starts.
     pub fn log(&self) -> String {
         self.site.log()
+    }
+
+    /// What a node tells its monitoring.
+    pub async fn metrics(&self, node: usize) -> String {
+        let uri = format!("http://{}/metrics", self.nodes[node].admin);
+        let uri = uri.parse().unwrap();
+        let reply = self.client.send(Method::GET, uri, &[], Bytes::new()).await;
+        String::from_utf8(reply.unwrap().body.to_vec()).unwrap()
     }
 
     /// Asserts that no process panicked.

@@ -144,6 +144,14 @@ kinds! {
 }
 
 impl Problem {
+    /// A field of the request that does not fit; `what` says what would.
+    #[must_use]
+    pub fn invalid_field(field: &str, what: impl Into<String>) -> Self {
+        Self::new(ProblemType::InvalidField)
+            .with("field", &field)
+            .detail(what)
+    }
+
     /// A problem of this kind, without detail.
     #[must_use]
     pub fn new(kind: ProblemType) -> Self {

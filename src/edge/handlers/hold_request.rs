@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{
     edge::errors::problem::{Problem, ProblemType},
-    seating::{HoldSpec, Performance, Plan, SeatIx, SeatingError},
+    seating::{HoldSpec, Performance, Plan, SeatIx},
 };
 
 /// Which seats to hold: either `seats` or `best_available`.
@@ -60,20 +60,26 @@ pub(super) fn hold_spec(
             let seats = resolve_seats(performance, &guids, request.accessible, limit)?;
             Ok(HoldSpec::Seats(seats))
         }
-        (None, Some(_)) if request.accessible > 0 => {
-            Err(invalid("accessible", "belongs into `best_available`"))
-        }
-        (None, Some(best)) if best.quantity == 0 || best.accessible > best.quantity => Err(invalid(
-            "best_available.quantity",
-            "at least 1, and not less than `accessible`",
+        (None, Some(_)) if request.accessible > 0 => Err(Problem::invalid_field(
+            "accessible",
+            "belongs into `best_available`",
         )),
+        (None, Some(best)) if best.quantity == 0 || best.accessible > best.quantity => {
+            Err(Problem::invalid_field(
+                "best_available.quantity",
+                "at least 1, and not less than `accessible`",
+            ))
+        }
         (None, Some(best)) => Ok(HoldSpec::BestAvailable {
             quantity: best.quantity,
             zone: best.zone,
             section: best.section,
             accessible: best.accessible,
         }),
-        _ => Err(invalid("seats", "either `seats` or `best_available` is required")),
+        _ => Err(Problem::invalid_field(
+            "seats",
+            "either `seats` or `best_available` is required",
+        )),
     }
 }
 
@@ -87,7 +93,7 @@ pub(super) fn resolve_seats(
 ) -> Result<Vec<SeatIx>, Problem> {
     let plan = performance.plan();
     if guids.is_empty() {
-        return Err(invalid("seats", "at least one seat"));
+        return Err(Problem::invalid_field("seats", "at least one seat"));
     }
     if guids.len() > usize::from(limit) {
         return Err(limit_reached(limit));
@@ -99,15 +105,15 @@ pub(super) fn resolve_seats(
             .index_of(guid)
             .ok_or_else(|| Problem::new(ProblemType::UnknownSeat).with("field", &field()))?;
         if seats.contains(&seat) {
-            return Err(invalid(&field(), "named twice"));
+            return Err(Problem::invalid_field(&field(), "named twice"));
         }
         seats.push(seat);
     }
-    match performance.refuse_reserved(&seats, accessible) {
-        Err(SeatingError::ForWheelchairs(reserved)) => {
-            Err(Problem::new(ProblemType::WheelchairSpaces).with("reserved", &seat_guids(plan, &reserved)))
-        }
-        _ => Ok(seats),
+    let kept = performance.kept_for_wheelchairs(&seats, accessible);
+    if kept.is_empty() {
+        Ok(seats)
+    } else {
+        Err(Problem::new(ProblemType::WheelchairSpaces).with("reserved", &seat_guids(plan, &kept)))
     }
 }
 
@@ -119,10 +125,4 @@ pub(super) fn limit_reached(limit: u8) -> Problem {
     Problem::new(ProblemType::LimitReached)
         .with("limit", &limit)
         .detail(format!("at most {limit} seats for one customer"))
-}
-
-pub(super) fn invalid(field: &str, what: &str) -> Problem {
-    Problem::new(ProblemType::InvalidField)
-        .with("field", &field)
-        .detail(what)
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::edge::handlers::{
     HandlerResult,
-    hold_request::{HoldRequest, SwapRequest, hold_spec, invalid, limit_reached, resolve_seats, seat_guids},
+    hold_request::{HoldRequest, SwapRequest, hold_spec, limit_reached, resolve_seats, seat_guids},
     params::{PathParams, Query, SaleFilter},
     private_json,
     seats::PerformancePath,
@@ -287,10 +287,16 @@ fn seats_taken(plan: &Plan, taken: &[SeatIx], alternatives: &[Vec<SeatIx>]) -> P
 
 fn seating_problem(app: &AppState, e: SeatingError) -> Problem {
     match e {
-        SeatingError::UnknownZone(_) => invalid("best_available.zone", "the plan has no such price zone"),
-        SeatingError::UnknownSection(_) => invalid("best_available.section", "the plan has no such section"),
+        SeatingError::UnknownZone(_) => {
+            Problem::invalid_field("best_available.zone", "the plan has no such price zone")
+        }
+        SeatingError::UnknownSection(_) => {
+            Problem::invalid_field("best_available.section", "the plan has no such section")
+        }
         SeatingError::DoorsOpen => doors_open(),
-        SeatingError::TooManyAccessible => invalid("best_available.accessible", "not more than `quantity`"),
+        SeatingError::TooManyAccessible => {
+            Problem::invalid_field("best_available.accessible", "not more than `quantity`")
+        }
         SeatingError::IdempotencyKeyReused => Problem::new(ProblemType::IdempotencyKeyReused),
         other => app.seating_problem("seats", &other),
     }

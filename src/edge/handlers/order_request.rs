@@ -3,10 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::{
-    edge::errors::problem::{Problem, ProblemType},
-    kernel::HoldId,
-};
+use crate::{edge::errors::problem::Problem, kernel::HoldId};
 
 const PAYMENT_TOKEN_CHARS_MAX: usize = 200;
 
@@ -44,19 +41,16 @@ impl OrderRequest {
 
 fn check_payment(payment: &PaymentRequest) -> Result<(), Problem> {
     if payment.method != "card" {
-        return Err(invalid("payment.method", "the only method is `card`".to_owned()));
+        return Err(Problem::invalid_field(
+            "payment.method",
+            "the only method is `card`".to_owned(),
+        ));
     }
     if payment.token.is_empty() || payment.token.len() > PAYMENT_TOKEN_CHARS_MAX {
-        return Err(invalid(
+        return Err(Problem::invalid_field(
             "payment.token",
             format!("1 to {PAYMENT_TOKEN_CHARS_MAX} characters"),
         ));
     }
     Ok(())
-}
-
-pub(super) fn invalid(field: &str, what: String) -> Problem {
-    Problem::new(ProblemType::InvalidField)
-        .with("field", &field)
-        .detail(what)
 }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::edge::handlers::{
     HandlerResult,
-    order_request::{OrderRequest, invalid},
+    order_request::OrderRequest,
     params::{PathParams, Query, SaleFilter},
     private_json,
     purchase_admission::{admission_for, sale_of_hold, visit_of},
@@ -78,7 +78,7 @@ pub async fn create(
     Json(request): Json<OrderRequest>,
 ) -> HandlerResult {
     let idempotency_key = key.ok_or_else(|| {
-        invalid(
+        Problem::invalid_field(
             "Idempotency-Key",
             "this header is required: it makes a retry safe".to_owned(),
         )
@@ -325,7 +325,7 @@ fn order_response(outcome: PlaceOutcome) -> HandlerResult {
         PlaceOutcome::HoldGone { alternatives } => {
             Err(Problem::new(ProblemType::HoldGone).with("alternatives", &alternatives))
         }
-        PlaceOutcome::PaymentRequired => Err(invalid(
+        PlaceOutcome::PaymentRequired => Err(Problem::invalid_field(
             "payment",
             "these seats are not free: say how they are paid for".to_owned(),
         )),

@@ -6,13 +6,14 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::edge::handlers::{HandlerResult, private_json, task_failed};
 use crate::{
     edge::{
+        auth::cookies::SaleCookies,
         auth::credentials::SESSION_COOKIE,
         auth::extractors::SignedIn,
         errors::problem::{Problem, ProblemType},
@@ -117,28 +118,31 @@ pub async fn sign_out(
     response
         .headers_mut()
         .append(header::SET_COOKIE, app.cookies.remove(SESSION_COOKIE));
-    for removal in foreign_cookies(&app, &headers, None) {
-        response.headers_mut().append(header::SET_COOKIE, removal);
-    }
+    remove_foreign_cookies(&app, &headers, None, &mut response);
     Ok(response)
 }
 
 /// Removes the queue tokens and passes of customers other than `who`: at a shared computer the next customer
 /// must not stand at the place of the last one. A place itself stays with its customer.
-fn foreign_cookies(app: &AppState, headers: &HeaderMap, who: Option<&Subject>) -> Vec<HeaderValue> {
-    let of_customers = app.sales.values().filter(|sale| sale.sign_in == SignIn::Customer);
-    of_customers
-        .flat_map(|sale| {
-            let presented = |name| app.cookies.read(headers, name);
-            let queue = presented(&sale.cookies.queue)
-                .filter(|token| !who.is_some_and(|who| is_token_of(sale, token, who)))
-                .map(|_| app.cookies.remove(&sale.cookies.queue));
-            let pass = presented(&sale.cookies.pass)
-                .filter(|pass| !who.is_some_and(|who| is_pass_of(sale, pass, who)))
-                .map(|_| app.cookies.remove(&sale.cookies.pass));
-            queue.into_iter().chain(pass)
-        })
-        .collect()
+fn remove_foreign_cookies(
+    app: &AppState,
+    headers: &HeaderMap,
+    who: Option<&Subject>,
+    response: &mut Response,
+) {
+    for sale in app.sales.values().filter(|sale| sale.sign_in == SignIn::Customer) {
+        let SaleCookies { queue, pass } = &sale.cookies;
+        let is_of_another = |token: &str| who.is_none_or(|who| !is_token_of(sale, token, who));
+        let is_pass_of_another = |pass: &str| who.is_none_or(|who| !is_pass_of(sale, pass, who));
+        let has_queue = app.cookies.read(headers, queue).is_some_and(is_of_another);
+        let has_pass = app.cookies.read(headers, pass).is_some_and(is_pass_of_another);
+        for (name, is_foreign) in [(queue, has_queue), (pass, has_pass)] {
+            if is_foreign {
+                let removal = app.cookies.remove(name);
+                response.headers_mut().append(header::SET_COOKIE, removal);
+            }
+        }
+    }
 }
 
 fn is_token_of(sale: &SaleInfo, token: &str, who: &Subject) -> bool {
@@ -170,10 +174,7 @@ fn session_response(
             let ttl = session.expires_at.since(app.clock.now());
             let cookie = app.cookies.set(SESSION_COOKIE, &session.token, ttl);
             response.headers_mut().append(header::SET_COOKIE, cookie);
-            let who = app.shop.read_session(&session.token).ok();
-            for removal in foreign_cookies(app, headers, who.as_ref().map(|session| &session.subject)) {
-                response.headers_mut().append(header::SET_COOKIE, removal);
-            }
+            remove_foreign_cookies(app, headers, Some(&session.session.subject), &mut response);
             Ok(response)
         }
         SignInOutcome::Rejected => Err(Problem::new(ProblemType::WrongCredentials)),

@@ -182,19 +182,19 @@ pub(super) async fn execute(
         CommandOutcome::Done => Ok(Json(room.admission_settings())),
         CommandOutcome::Refused(CommandRefusal::Closed) => Err(Problem::new(ProblemType::Closed)
             .detail("a closed sale cannot be reopened; only its notice can still be changed")),
-        CommandOutcome::Refused(CommandRefusal::NotConfirmed) => Err(invalid_field(
+        CommandOutcome::Refused(CommandRefusal::NotConfirmed) => Err(Problem::invalid_field(
             "confirm",
             format!("closing ends the sale: confirm it with the sale's id, {sale}"),
         )),
-        CommandOutcome::Refused(CommandRefusal::NoticeTooLong) => Err(invalid_field(
+        CommandOutcome::Refused(CommandRefusal::NoticeTooLong) => Err(Problem::invalid_field(
             "text",
             format!("a notice has at most {NOTICE_CHARS_MAX} characters"),
         )),
-        CommandOutcome::Refused(CommandRefusal::RateTooHigh) => Err(invalid_field(
+        CommandOutcome::Refused(CommandRefusal::RateTooHigh) => Err(Problem::invalid_field(
             "per_minute",
             format!("must be at most {ADMISSION_RATE_PER_MINUTE_MAX}"),
         )),
-        CommandOutcome::Refused(CommandRefusal::VisitsTooMany) => Err(invalid_field(
+        CommandOutcome::Refused(CommandRefusal::VisitsTooMany) => Err(Problem::invalid_field(
             "visits",
             format!("must be at most {ACTIVE_VISITS_MAX}"),
         )),
@@ -227,15 +227,12 @@ fn refuse_unknown_fields(body: &[u8], command: &OperatorCommand) -> Result<(), P
     let given: Fields = serde_json::from_slice(body).unwrap_or_default();
     let known = serde_json::to_value(command).unwrap_or_default();
     match given.keys().find(|field| known.get(field.as_str()).is_none()) {
-        Some(field) => Err(invalid_field(field, "this command has no such field".to_owned())),
+        Some(field) => Err(Problem::invalid_field(
+            field,
+            "this command has no such field".to_owned(),
+        )),
         None => Ok(()),
     }
-}
-
-fn invalid_field(field: &str, detail: String) -> Problem {
-    Problem::new(ProblemType::InvalidField)
-        .with("field", &field)
-        .detail(detail)
 }
 
 fn unreadable(error: &BytesRejection) -> Problem {

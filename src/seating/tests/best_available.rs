@@ -105,3 +105,38 @@ async fn companion_seat_is_offered_once_its_space_is_sold() {
     assert_eq!(offered, companions);
     assert_eq!(office.free(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_choice_by_hand_leaves_wheelchair_places_to_those_who_need_them() {
+    let office = box_office(101).await;
+    let (performance, plan) = (&office.performance, office.performance.plan());
+    let with = |attribute| {
+        plan.seats()
+            .filter(move |seat| plan.has_attribute(*seat, attribute))
+    };
+    let spaces: Vec<_> = with(Attribute::Accessible).collect();
+    let companions: Vec<_> = with(Attribute::Companion).collect();
+    let ordinary: Vec<_> = plan
+        .seats()
+        .filter(|seat| !spaces.contains(seat) && !companions.contains(seat))
+        .collect();
+    assert_eq!(performance.kept_for_wheelchairs(&ordinary, 0), []);
+    assert_eq!(performance.kept_for_wheelchairs(&spaces, 0), spaces);
+    assert_eq!(performance.kept_for_wheelchairs(&companions, 0), companions);
+    // One customer with a wheelchair: one space, and any company.
+    let all = [&spaces[..], &companions].concat();
+    assert_eq!(performance.kept_for_wheelchairs(&all, 1), spaces[1..]);
+    for seat in spaces {
+        let hold = office.held(20_000 + seat.0, HoldSpec::Seats(vec![seat])).await;
+        performance
+            .begin_checkout(hold.id, &hold.subject, hold.expires_at)
+            .await
+            .unwrap();
+        performance.book(hold.id, &[seat], &hold.subject).await.unwrap();
+    }
+    assert_eq!(
+        performance.kept_for_wheelchairs(&companions, 0),
+        [],
+        "once the spaces are sold, anyone may have the seats beside"
+    );
+}

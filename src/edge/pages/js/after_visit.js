@@ -1,6 +1,6 @@
 // What a visit has come to, for a visitor who comes back after it: tickets, a payment under way, or nothing.
 import { call } from "./api.js";
-import { lang, put, count } from "./i18n.js";
+import { lang, fill, put, count } from "./i18n.js";
 
 const words = {
   en: {
@@ -61,6 +61,6 @@ export async function show_end(sale, limit) {
   const again = card.querySelector("[data-do=join]");
   again.hidden = limit > 0 && bought >= limit;
   if (in_state("in_progress", "awaiting_payment").length) return tell(words.paying, words.paying_text);
-  if (bought) return tell(words.bought, words.bought_text.replace("{n}", count(bought)), again.hidden ? words.limit : words.more);
+  if (bought) return tell(words.bought, fill(words.bought_text, { n: count(bought) }), again.hidden ? words.limit : words.more);
   if (in_state("canceled", "refunding", "refunded").length) tell(words.canceled, words.canceled_text);
 }

@@ -3,7 +3,8 @@ const words = JSON.parse(document.getElementById("words").textContent);
 
 export const lang = document.documentElement.lang;
 export const has = (key) => key in words;
-export const t = (key, values) => (words[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values?.[name] ?? "");
+export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values?.[name] ?? "");
+export const t = (key, values) => fill(words[key] ?? key, values);
 
 const integers = new Intl.NumberFormat(lang);
 const hours = new Intl.DateTimeFormat(lang, { hour: "numeric", minute: "2-digit" });

@@ -1,17 +1,15 @@
 // The seats that the server holds for this visitor, on pages about something else: their time, and the way back.
 import { call, now, on_wake } from "./api.js";
-import { lang, count, clock } from "./i18n.js";
+import { lang, fill, count, clock } from "./i18n.js";
 
 const words = {
   en: { kept: "Seats kept for you: {n}. Time left: {time}", paying: "A payment for {n} seats is under way.", go: "Back to my seats", order: "See the payment" },
   ko: { kept: "고르신 좌석 {n}석을 잡아 두었습니다. 남은 시간 {time}", paying: "좌석 {n}석의 결제가 진행 중입니다.", go: "내 좌석으로 가기", order: "결제 확인하기" },
   ja: { kept: "お選びの{n}席を確保しています。残り時間 {time}", paying: "{n}席のお支払いを処理しています。", go: "選んだ席に戻る", order: "お支払いを確認する" },
 }[lang];
-const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 
 const box = document.createElement("div");
 box.className = "stack";
-let holds = [];
 let look = () => {};
 
 function line(hold) {
@@ -44,8 +42,7 @@ export async function show_holds(sale) {
   look = () => show_holds(sale);
   const answer = await call("GET", `/v1/holds${sale ? `?sale=${sale}` : ""}`);
   if (!answer.ok && answer.status !== 401) return;
-  holds = answer.data?.holds ?? [];
-  lines = holds.map(line);
+  lines = (answer.data?.holds ?? []).map(line);
   box.replaceChildren(...lines.map(({ strip }) => strip));
   if (!box.isConnected && lines.length) document.getElementById("main").prepend(box);
   tick();

@@ -1,7 +1,7 @@
 // Details for a waiting visitor. Loaded after the page, with its texts: they would not fit into the first round trip.
 import { people_in } from "./queue_math.js";
 import { seat_chance } from "./seat_chance.js";
-import { lang, put, count } from "./i18n.js";
+import { lang, fill, put, count } from "./i18n.js";
 
 const words = {
   en: {
@@ -80,7 +80,7 @@ const words = {
     at_capacity: "ただいま満員のため、空き次第順にご案内します。",
   },
 }[lang];
-const t = (key, values) => (words[key] ?? "").replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const t = (key, values) => fill(words[key] ?? "", values);
 /** With fewer waits that are over it would say little. */
 const ACCURACY_MIN = 50;
 
