@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::Method;
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use stagedoor::{
     demo::client::{messages, paths},
     kernel::Clock,
@@ -263,6 +264,32 @@ async fn a_failed_flush_of_any_file_ends_the_process() {
             world.start().await;
             customer = buys_within(&world, customer + 1, RECOVERY_MAX).await;
         }
+    }
+    world.assert_no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sales_go_on_after_another_process_locked_a_file() {
+    let mut world = World::prepared(SaleConfig::default()).await;
+    world.start().await;
+    let mut customer = buys_within(&world, 1, RECOVERY_MAX).await;
+    for file in FILES {
+        let lines = world.log().lines().count();
+        let options = SqliteConnectOptions::new().filename(world.data().join(file));
+        let mut other = options.connect().await.unwrap();
+        let locked = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        // Longer than SQLite itself waits for the lock.
+        let until = world.clock.monotonic() + Duration::from_secs(7);
+        while world.clock.monotonic() < until {
+            let bought = buy_as(&world, customer).await;
+            assert!(bought.is_err(), "{file} is locked");
+            customer += 1;
+        }
+        locked.rollback().await.unwrap();
+        customer = buys_within(&world, customer, RECOVERY_MAX).await;
+        readiness_within(&world, 204, RECOVERY_MAX).await;
+        let written = world.log().lines().count() - lines;
+        assert!(written < 400, "{file}: {written} lines in some seconds");
     }
     world.assert_no_panic();
 }
