@@ -12,6 +12,10 @@ pub mod architecture {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
 
+/// The shop's customers, and the passwords that it stores.
+#[doc = include_str!("shop.md")]
+pub mod shop {}
+
 /// The random draw, and how to verify it.
 #[doc = include_str!("fair_draw.md")]
 pub mod fair_draw {}

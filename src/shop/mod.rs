@@ -29,6 +29,6 @@ pub use self::{
     session::Session,
     types::{
         Config, Deps, HandoffConfig, LOGIN_BYTES_MAX, OpenError, PASSWORD_BYTES_MAX, ShopError,
-        SignInOutcome, SignedIn,
+        SignInOutcome, SignedIn, UNSAFE_PASSWORD_FORMATS,
     },
 };

@@ -10,7 +10,7 @@ use crate::{
         directory::{CustomerDirectory, SqlDirectory, Unavailable},
         guess_limit::GuessLimit,
         handoff,
-        passwords::PasswordVerifier,
+        passwords::{PasswordFormat, PasswordVerifier, Verdict},
         replay_guard::{ReplayGuard, UsedToken},
         session::Session,
         types::{
@@ -69,6 +69,11 @@ impl Shop {
         let passwords = PasswordVerifier::start(
             config.password_threads,
             config.password_queue_max,
+            config
+                .unsafe_password_formats
+                .iter()
+                .filter_map(|name| PasswordFormat::unsafe_by_name(name))
+                .collect(),
             &clock,
             Arc::clone(&entropy),
         )
@@ -143,6 +148,11 @@ impl Shop {
             .map(|_first| ())
     }
 
+    /// Where customers sign in at the shop itself, if it is known.
+    pub fn sign_in_url(&self) -> Option<&str> {
+        self.config.sign_in_url.as_deref()
+    }
+
     /// Drops what is remembered of wrong passwords that no longer count. To be called now and then.
     pub fn remove_idle(&self) {
         self.guesses.remove_idle();
@@ -163,7 +173,8 @@ impl Shop {
             Err(retry_after) => return SignInOutcome::TooManyGuesses { retry_after },
         };
         let outcome = self.check_password(&login, password, client).await;
-        if !matches!(outcome, SignInOutcome::Rejected) {
+        // Which accounts are to be signed in at the shop must not be tried out without a limit either.
+        if !matches!(outcome, SignInOutcome::Rejected | SignInOutcome::AtShopOnly) {
             self.guesses.give_back(&guess);
         }
         outcome
@@ -182,7 +193,7 @@ impl Shop {
             Lookup::NotFound => (None, None),
             Lookup::Unavailable(why) => (None, Some(why)),
         };
-        let is_right = self
+        let verdict = self
             .passwords
             .verify(
                 slot,
@@ -191,10 +202,11 @@ impl Shop {
             )
             .await;
         let signed_in = customer
-            .filter(|customer| is_right && customer.active)
+            .filter(|customer| verdict == Verdict::Right && customer.active)
             .and_then(|customer| self.new_session(&customer.key, customer.name));
         match (signed_in, unavailable) {
             (Some(signed_in), _) => SignInOutcome::SignedIn(signed_in),
+            (None, _) if verdict == Verdict::NotVerifiable => SignInOutcome::AtShopOnly,
             (None, None) => SignInOutcome::Rejected,
             // The password may have changed at the shop: a stale hash does not prove that it is wrong.
             (None, Some(Unavailable::Down { retry_after })) => SignInOutcome::Unreachable { retry_after },
@@ -250,6 +262,7 @@ fn count(outcome: &SignInOutcome, method: &'static str) {
     let outcome = match outcome {
         SignInOutcome::SignedIn(_) => "signed_in",
         SignInOutcome::Rejected => "rejected",
+        SignInOutcome::AtShopOnly => "at_shop_only",
         SignInOutcome::TooManyGuesses { .. } => "too_many_guesses",
         SignInOutcome::Busy { .. } => "busy",
         SignInOutcome::Unreachable { .. } => "unreachable",

@@ -32,6 +32,8 @@ fn config(database: &Path) -> Config {
         password_threads: 1,
         password_queue_max: 4,
         wrong_passwords_per_minute: 12,
+        unsafe_password_formats: Vec::new(),
+        sign_in_url: None,
         session_ttl: Duration::from_hours(12),
         handoff: Some(handoff_config()),
     }
@@ -69,14 +71,12 @@ async fn a_shop(dir: &TempDir) -> PathBuf {
         .execute(&mut sql)
         .await
         .unwrap();
-    sqlx::query("UPDATE auth_user SET is_active = 0 WHERE id = 2")
-        .execute(&mut sql)
-        .await
-        .unwrap();
-    sqlx::query("UPDATE auth_user SET password = '!unusable' WHERE id = 3")
-        .execute(&mut sql)
-        .await
-        .unwrap();
+    for statement in [
+        "UPDATE auth_user SET is_active = 0 WHERE id = 2",
+        "UPDATE auth_user SET password = '!unusable' WHERE id = 3",
+    ] {
+        sqlx::query(statement).execute(&mut sql).await.unwrap();
+    }
     sql.close().await.unwrap();
     file
 }
@@ -115,6 +115,47 @@ async fn a_customer_signs_in_with_the_shop_password() {
         again.session.id, customer.session.id,
         "each sign-in is a session of its own"
     );
+}
+
+#[tokio::test]
+async fn a_stored_password_that_cannot_be_verified_is_not_called_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = a_shop(&dir).await;
+    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
+        .await
+        .unwrap();
+    // The MD5 of the demo's password.
+    for (id, stored) in [(1, "e57e10f8774cb51b69f0e6e55a79a3ae"), (4, "$y$j9T$salt$hash")] {
+        sqlx::query("UPDATE auth_user SET password = ? WHERE id = ?")
+            .bind(stored)
+            .bind(id)
+            .execute(&mut sql)
+            .await
+            .unwrap();
+    }
+    let of_customers = async |shop: &Shop| {
+        let md5 = shop.sign_in("fan00001@example.com", DEMO_PASSWORD, CLIENT).await;
+        let yescrypt = shop.sign_in("fan00004@example.com", DEMO_PASSWORD, CLIENT).await;
+        (md5, yescrypt)
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let shop = Shop::open(config(&file), deps(&dir, Arc::clone(&clock)))
+        .await
+        .unwrap();
+    let (md5, yescrypt) = of_customers(&shop).await;
+    assert!(matches!(md5, SignInOutcome::AtShopOnly), "{md5:?}");
+    assert!(matches!(yescrypt, SignInOutcome::AtShopOnly), "{yescrypt:?}");
+    drop(shop);
+
+    let named = Config {
+        unsafe_password_formats: vec!["md5".to_owned()],
+        ..config(&file)
+    };
+    let other = tempfile::tempdir().unwrap();
+    let shop = Shop::open(named, deps(&other, clock)).await.unwrap();
+    let (md5, yescrypt) = of_customers(&shop).await;
+    assert!(matches!(md5, SignInOutcome::SignedIn(_)), "{md5:?}");
+    assert!(matches!(yescrypt, SignInOutcome::AtShopOnly), "{yescrypt:?}");
 }
 
 #[tokio::test]

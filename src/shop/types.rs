@@ -27,6 +27,11 @@ pub struct Config {
     pub password_queue_max: usize,
     /// Wrong passwords a minute for one account; 0 means no limit.
     pub wrong_passwords_per_minute: u32,
+    /// Stored password formats that protect nothing and are verified all the same, of
+    /// [`UNSAFE_PASSWORD_FORMATS`].
+    pub unsafe_password_formats: Vec<String>,
+    /// Where customers sign in at the shop itself.
+    pub sign_in_url: Option<String>,
     /// How long a session lasts.
     pub session_ttl: Duration,
     /// How hand-offs are verified; `None` disables them.
@@ -70,8 +75,10 @@ pub struct Deps {
 
 /// Maximum length of a login in bytes (RFC 5321's limit of an e-mail address).
 pub const LOGIN_BYTES_MAX: usize = 254;
-/// Maximum length of a password in bytes; longer ones would make hashing a denial-of-service vector.
-pub const PASSWORD_BYTES_MAX: usize = 128;
+/// Maximum length of a password in bytes, as in Django and WordPress: hashing takes longer for longer ones.
+pub const PASSWORD_BYTES_MAX: usize = 4_096;
+/// Names of stored password formats that protect nothing.
+pub const UNSAFE_PASSWORD_FORMATS: &[&str] = &["md5", "salted_md5", "sha1", "salted_sha1", "plain"];
 
 /// The outcome of a sign-in.
 #[derive(Debug)]
@@ -80,6 +87,8 @@ pub enum SignInOutcome {
     SignedIn(SignedIn),
     /// Wrong login, password or hand-off, or a disabled account; never says which.
     Rejected,
+    /// The shop stores this customer's password in a form that cannot be verified here.
+    AtShopOnly,
     /// Too many wrong passwords for this account, which may not even exist. The password was not looked at.
     TooManyGuesses {
         /// When to retry.

@@ -177,6 +177,10 @@ fn session_response(
             remove_foreign_cookies(app, headers, Some(&session.session.subject), &mut response);
             Ok(response)
         }
+        SignInOutcome::AtShopOnly => Err(app.shop.sign_in_url().map_or_else(
+            || Problem::new(ProblemType::SignInAtShop),
+            |url| Problem::new(ProblemType::SignInAtShop).with("sign_in_url", &url),
+        )),
         SignInOutcome::Rejected => Err(Problem::new(ProblemType::WrongCredentials)),
         SignInOutcome::TooManyGuesses { retry_after } => Err(Problem::new(ProblemType::TooManyRequests)
             .detail("too many wrong passwords for this account")

@@ -37,6 +37,7 @@ fn sign_in() -> OperationDoc {
                 "customer",
                 json!({ "login": "mina@example.org", "password": "correct horse" }),
             )])
+            .problem(ProblemType::SignInAtShop)
             .problem(ProblemType::ShopUnreachable),
     )
 }

@@ -67,6 +67,8 @@ impl Settings {
             password_threads: shop.password_threads,
             password_queue_max: shop.password_queue_max,
             wrong_passwords_per_minute: self.limits.wrong_passwords_per_account_per_minute,
+            unsafe_password_formats: shop.unsafe_password_formats.clone(),
+            sign_in_url: (!shop.sign_in_url.is_empty()).then(|| shop.sign_in_url.clone()),
             session_ttl: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
             handoff: (!shop.handoff.secret.is_empty()).then(|| shop::HandoffConfig {
                 issuer: shop.handoff.issuer.clone(),

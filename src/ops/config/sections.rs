@@ -199,6 +199,13 @@ pub struct ShopSettings {
     pub password_threads: usize,
     /// Sign-ins that may wait for those threads; further ones are answered 503 with Retry-After.
     pub password_queue_max: usize,
+    /// Stored password formats that protect nothing and are verified all the same: "md5", "salted_md5",
+    /// "sha1", "salted_sha1", "plain". Shops that still have them should let their customers in by a
+    /// hand-off.
+    pub unsafe_password_formats: Vec<String>,
+    /// Where customers sign in at the shop, "https://..."; shown where a stored password cannot be verified
+    /// here.
+    pub sign_in_url: String,
     /// How many hours a sign-in session lasts.
     pub session_hours: u32,
     /// Signed hand-offs: the shop signs its customer in and redirects them here with a short-lived JWT

@@ -1,6 +1,12 @@
 //! Password verification: the formats of stored hashes, and the threads that verify them.
 
+mod formats;
+mod password_format;
 mod stored_hash;
 mod verifier;
 
-pub(super) use self::{stored_hash::django_hash, verifier::PasswordVerifier};
+pub(crate) use self::password_format::PasswordFormat;
+pub(super) use self::{
+    formats::django_hash,
+    verifier::{PasswordVerifier, Verdict},
+};

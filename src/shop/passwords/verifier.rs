@@ -4,7 +4,6 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
-    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +17,11 @@ use tokio::sync::oneshot;
 
 use crate::{
     kernel::{Clock, Entropy},
-    shop::passwords::stored_hash::{Cost, Digest, StoredHash},
+    shop::passwords::{
+        formats::django_hash,
+        password_format::PasswordFormat,
+        stored_hash::{StoredHash, Unusable},
+    },
 };
 
 /// A slot in the bounded queue of the threads: the right to one verification.
@@ -79,6 +82,27 @@ struct Check {
     slot: QueueSlot,
 }
 
+/// What a verification says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The password is right.
+    Right,
+    /// It is wrong, or there is no such customer, or the account has no password.
+    Wrong,
+    /// The stored hash cannot be verified here, so that nothing is known of the password.
+    NotVerifiable,
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Right => "right",
+            Self::Wrong => "wrong",
+            Self::NotVerifiable => "not_verifiable",
+        }
+    }
+}
+
 /// The threads and their bounded queue. The threads end when it is dropped.
 pub(crate) struct PasswordVerifier {
     checks: mpsc::SyncSender<Check>,
@@ -86,8 +110,10 @@ pub(crate) struct PasswordVerifier {
     threads: u32,
     /// Moving average of a verification's time.
     average_check_ms: Arc<AtomicU64>,
-    /// The cost of the last hash: a verification for an unknown login must cost the same.
-    decoy_cost: Mutex<Cost>,
+    /// The last hash that was verified: a verification for an unknown login must cost the same.
+    decoy: Mutex<StoredHash>,
+    /// Formats that protect nothing and are verified all the same.
+    allowed_unsafe: Vec<PasswordFormat>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -99,6 +125,7 @@ impl PasswordVerifier {
     pub(crate) fn start(
         threads: usize,
         waiting_max: usize,
+        allowed_unsafe: Vec<PasswordFormat>,
         clock: &Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> std::io::Result<Self> {
@@ -112,10 +139,6 @@ impl PasswordVerifier {
                 .name(format!("password-{ix}"))
                 .spawn(move || work(&queue, &*clock, &check_ms))?;
         }
-        let usual = Cost {
-            digest: Digest::Sha256,
-            iterations: const { NonZeroU32::new(600_000).unwrap() },
-        };
         Ok(Self {
             checks,
             slots: Arc::new(Slots {
@@ -124,7 +147,8 @@ impl PasswordVerifier {
             }),
             threads: u32::try_from(threads).unwrap_or(u32::MAX).max(1),
             average_check_ms: check_ms,
-            decoy_cost: Mutex::new(usual),
+            decoy: Mutex::new(first_decoy()),
+            allowed_unsafe,
             entropy,
         })
     }
@@ -142,18 +166,21 @@ impl PasswordVerifier {
         })
     }
 
-    /// Whether the password matches `hash`. For `None` and for unusable hashes the result is `false` after
-    /// the same work, so that the response time does not reveal which logins exist.
-    pub(crate) async fn verify(&self, slot: QueueSlot, password: &str, hash: Option<&str>) -> bool {
-        let stored = if let Some(stored) = hash.and_then(StoredHash::parse) {
-            *self.decoy_cost.lock() = stored.cost();
+    /// Whether the password matches `hash`. The work is the same for `None` and for hashes that cannot be
+    /// verified, so that the response time does not reveal which logins exist.
+    pub(crate) async fn verify(&self, slot: QueueSlot, password: &str, hash: Option<&str>) -> Verdict {
+        let parsed = hash.map(|hash| StoredHash::parse(hash, &self.allowed_unsafe));
+        let verdict_of_wrong = match &parsed {
+            Some(Err(why)) => verdict_of(why),
+            _ => Verdict::Wrong,
+        };
+        let known = parsed.and_then(Result::ok);
+        let is_known = known.is_some();
+        let stored = if let Some(stored) = known {
+            self.decoy.lock().clone_from(&stored);
             stored
         } else {
-            if hash.is_some_and(|hash| !hash.is_empty() && !hash.starts_with('!')) {
-                metrics::counter!("stagedoor_shop_password_checks_total", "outcome" => "unknown_format")
-                    .increment(1);
-            }
-            StoredHash::decoy(*self.decoy_cost.lock())
+            self.decoy.lock().clone()
         };
         let (reply, result) = oneshot::channel();
         let check = Check {
@@ -165,13 +192,50 @@ impl PasswordVerifier {
         // The queue has room for every slot; sending fails only when all threads are gone.
         if self.checks.try_send(check).is_err() {
             tracing::error!("all password threads have ended; every sign-in by password is refused");
-            return false;
+            return Verdict::Wrong;
         }
-        let right = result.await.unwrap_or(false);
-        let outcome = if right { "right" } else { "wrong" };
-        metrics::counter!("stagedoor_shop_password_checks_total", "outcome" => outcome).increment(1);
-        right
+        let is_right = result.await.unwrap_or(false) && is_known;
+        let verdict = if is_right {
+            Verdict::Right
+        } else {
+            verdict_of_wrong
+        };
+        metrics::counter!("stagedoor_shop_password_checks_total", "outcome" => verdict.name()).increment(1);
+        verdict
     }
+}
+
+/// Says which format a customer could not sign in with.
+fn verdict_of(why: &Unusable) -> Verdict {
+    let remedy = match why {
+        Unusable::NoPassword => return Verdict::Wrong,
+        Unusable::UnknownFormat(_) => "let customers sign in at the shop (shop.handoff)",
+        Unusable::Unsafe(_) => "let them sign in at the shop, or name it in shop.unsafe_password_formats",
+        Unusable::TooCostly(_) => "let customers sign in at the shop (shop.handoff), or hash at a lower cost",
+    };
+    let format = why.format();
+    tracing::warn!(
+        format,
+        remedy,
+        "a customer cannot sign in: the stored password is not verifiable here"
+    );
+    metrics::counter!(
+        "stagedoor_shop_unverifiable_passwords_total",
+        "format" => match why {
+            // What the shop stores must not make a new series.
+            Unusable::UnknownFormat(_) | Unusable::NoPassword => "unknown",
+            Unusable::Unsafe(format) | Unusable::TooCostly(format) => format.name(),
+        }
+    )
+    .increment(1);
+    Verdict::NotVerifiable
+}
+
+/// Before the first hash of the shop is seen: what Django does by default.
+fn first_decoy() -> StoredHash {
+    // Only its cost counts: no password is right for a decoy.
+    let cheap = django_hash("decoy", "decoy", std::num::NonZeroU32::MIN);
+    StoredHash::parse(&cheap.replace("$1$", "$600000$"), &[]).expect("the hash is well formed")
 }
 
 fn work(queue: &Mutex<mpsc::Receiver<Check>>, clock: &dyn Clock, check_ms: &AtomicU64) {
@@ -205,13 +269,10 @@ fn work(queue: &Mutex<mpsc::Receiver<Check>>, clock: &dyn Clock, check_ms: &Atom
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{net::Ipv4Addr, num::NonZeroU32};
 
     use super::*;
-    use crate::{
-        kernel::{SeededEntropy, SystemClock},
-        shop::passwords::stored_hash::django_hash,
-    };
+    use crate::kernel::{SeededEntropy, SystemClock};
 
     const FEW: NonZeroU32 = NonZeroU32::new(10).unwrap();
     const ONE: IpAddr = network(1);
@@ -222,7 +283,8 @@ mod tests {
 
     fn threads(threads: usize, waiting_max: usize) -> PasswordVerifier {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        PasswordVerifier::start(threads, waiting_max, &clock, Arc::new(SeededEntropy::new(1))).unwrap()
+        let entropy = Arc::new(SeededEntropy::new(1));
+        PasswordVerifier::start(threads, waiting_max, Vec::new(), &clock, entropy).unwrap()
     }
 
     #[tokio::test]
@@ -230,22 +292,15 @@ mod tests {
         let threads = threads(2, 1);
         let hash = django_hash("hero-lim", "salt", FEW);
         for _ in 0..10 {
-            assert!(
-                threads
-                    .verify(threads.try_reserve(ONE).unwrap(), "hero-lim", Some(&hash))
-                    .await
-            );
-            assert!(
-                !threads
-                    .verify(threads.try_reserve(ONE).unwrap(), "hero", Some(&hash))
-                    .await
-            );
-            assert!(!threads.verify(threads.try_reserve(ONE).unwrap(), "", None).await);
-            assert!(
-                !threads
-                    .verify(threads.try_reserve(ONE).unwrap(), "x", Some("!unusable"))
-                    .await
-            );
+            for (password, stored, verdict) in [
+                ("hero-lim", Some(&*hash), Verdict::Right),
+                ("hero", Some(&*hash), Verdict::Wrong),
+                ("", None, Verdict::Wrong),
+                ("x", Some("!unusable"), Verdict::Wrong),
+            ] {
+                let slot = threads.try_reserve(ONE).unwrap();
+                assert_eq!(threads.verify(slot, password, stored).await, verdict);
+            }
         }
         let slots: Vec<_> = [1, 1, 2]
             .map(|client| threads.try_reserve(network(client)).unwrap())
@@ -283,24 +338,31 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_login_costs_as_much_as_a_known_one() {
         let threads = threads(1, 1);
-        assert_eq!(
-            threads.decoy_cost.lock().iterations.get(),
-            600_000,
+        assert!(
+            *threads.decoy.lock() == first_decoy(),
             "before the first hash: Django's default"
         );
-        threads.decoy_cost.lock().iterations = FEW;
         let hash = django_hash("x", "salt", NonZeroU32::new(77).unwrap());
         threads
             .verify(threads.try_reserve(ONE).unwrap(), "x", Some(&hash))
             .await;
-        let StoredHash::Pbkdf2 { cost, .. } = StoredHash::decoy(*threads.decoy_cost.lock());
-        assert_eq!(
-            cost,
-            Cost {
-                digest: Digest::Sha256,
-                iterations: NonZeroU32::new(77).unwrap()
-            }
-        );
+        assert!(*threads.decoy.lock() == StoredHash::parse(&hash, &[]).unwrap());
+        for unknown in [None, Some("!"), Some("")] {
+            let slot = threads.try_reserve(ONE).unwrap();
+            let verdict = threads.verify(slot, "x", unknown).await;
+            assert_eq!(verdict, Verdict::Wrong, "the decoy's own password is not right");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_cannot_be_verified_is_no_wrong_password() {
+        let threads = threads(1, 1);
+        *threads.decoy.lock() = StoredHash::parse(&django_hash("x", "salt", FEW), &[]).unwrap();
+        for stored in ["$y$j9T$salt$hash", "5f4dcc3b5aa765d61d8327deb882cf99", "hero-lim"] {
+            let slot = threads.try_reserve(ONE).unwrap();
+            let verdict = threads.verify(slot, "x", Some(stored)).await;
+            assert_eq!(verdict, Verdict::NotVerifiable, "{stored}");
+        }
     }
 
     #[tokio::test]
@@ -315,11 +377,8 @@ mod tests {
         }
         let quick = django_hash("x", "salt", FEW);
         let clock = SystemClock::new();
-        assert!(
-            threads
-                .verify(threads.try_reserve(ONE).unwrap(), "x", Some(&quick))
-                .await
-        );
+        let slot = threads.try_reserve(ONE).unwrap();
+        assert_eq!(threads.verify(slot, "x", Some(&quick)).await, Verdict::Right);
         assert!(
             clock.monotonic() < Duration::from_secs(12),
             "at most the first of four had started"

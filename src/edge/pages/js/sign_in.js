@@ -3,9 +3,9 @@ import { call, jitter } from "./api.js";
 import { lang, note, sorry, again_in } from "./i18n.js";
 
 const words = {
-  en: { empty: "Please fill in both login and password.", wrong: "Login or password is not right. Please check them once more." },
-  ko: { empty: "아이디와 비밀번호를 모두 적어 주세요.", wrong: "아이디나 비밀번호가 맞지 않습니다. 다시 한번 확인해 주세요." },
-  ja: { empty: "IDとパスワードの両方をご入力ください。", wrong: "IDまたはパスワードが違います。もう一度ご確認ください。" },
+  en: { empty: "Please fill in both login and password.", wrong: "Login or password is not right. Please check them once more.", at_shop: "Your password cannot be checked on this page. Please sign in at the shop, then come back here.", to_shop: "Sign in at the shop" },
+  ko: { empty: "아이디와 비밀번호를 모두 적어 주세요.", wrong: "아이디나 비밀번호가 맞지 않습니다. 다시 한번 확인해 주세요.", at_shop: "이 페이지에서는 고객님의 비밀번호를 확인할 수 없습니다. 쇼핑몰에서 로그인하신 뒤 다시 와 주세요.", to_shop: "쇼핑몰에서 로그인하기" },
+  ja: { empty: "IDとパスワードの両方をご入力ください。", wrong: "IDまたはパスワードが違います。もう一度ご確認ください。", at_shop: "お客様のパスワードはこのページでは確認できません。ショップでログインしてから、もう一度お越しください。", to_shop: "ショップでログインする" },
 }[lang];
 
 const form = document.getElementById("sign_in");
@@ -36,12 +36,23 @@ async function sign_in() {
   if (answer.status === 429 || answer.status === 503) return again_in(jitter(answer.retry_ms || 5000), "sign_in_error", sign_in);
   button.disabled = false;
   if (!answer.ok) {
+    if (answer.problem === "sign-in-at-shop") return lead_to_shop(answer.data?.sign_in_url);
     note("sign_in_error", answer.status === 401 ? words.wrong : sorry(answer));
     return password.focus();
   }
   password.value = "";
   signed_in_at = performance.now();
   done(answer.data?.customer?.name ?? login.value);
+}
+
+function lead_to_shop(url) {
+  note("sign_in_error", words.at_shop);
+  if (!url) return;
+  const link = document.createElement("a");
+  link.href = url;
+  link.textContent = words.to_shop;
+  document.getElementById("sign_in_error").append(" ", link);
+  link.focus();
 }
 
 form.addEventListener("submit", (event) => {

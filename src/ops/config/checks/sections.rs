@@ -13,6 +13,7 @@ use crate::{
         },
     },
     platform::keys::MASTER_KEY_BYTES_MIN,
+    shop::UNSAFE_PASSWORD_FORMATS,
 };
 
 pub(super) fn server(settings: &Settings, problems: &mut Problems) {
@@ -217,6 +218,22 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
         section.customer_query.matches('?').count() != 1,
         "shop.customer_query",
         "must have exactly one ?, which stands for the login in lower case",
+    );
+    for (ix, name) in section.unsafe_password_formats.iter().enumerate() {
+        problems.add_if(
+            !UNSAFE_PASSWORD_FORMATS.contains(&name.as_str()),
+            format!("shop.unsafe_password_formats[{ix}]"),
+            format!("must be one of {}", UNSAFE_PASSWORD_FORMATS.join(", ")),
+        );
+    }
+    let has_sign_in_url = !section.sign_in_url.is_empty();
+    problems.add_if(
+        has_sign_in_url
+            && !["https://", "http://"]
+                .iter()
+                .any(|scheme| section.sign_in_url.starts_with(scheme)),
+        "shop.sign_in_url",
+        "must begin with https:// or http://",
     );
     let handoff = &section.handoff;
     if handoff.secret.is_empty() {
