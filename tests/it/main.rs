@@ -36,6 +36,7 @@ mod load_scenario;
 mod misconfigured_backends;
 mod money_calls;
 mod nodes;
+mod operator_cancellations;
 mod operators;
 mod own_holds;
 mod process;
