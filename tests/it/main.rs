@@ -44,4 +44,5 @@ mod roles;
 mod rolling;
 mod sale;
 mod two_nodes;
+mod wheelchair_seats;
 mod world;

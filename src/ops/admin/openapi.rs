@@ -84,6 +84,7 @@ fn report_box_office() -> OperationDoc {
         zones: vec![ZoneStock {
             zone: "floor".to_owned(),
             free: 310,
+            free_for_wheelchairs: 4,
             held: 44,
             booked: 646,
             blocked: 0,
