@@ -206,7 +206,10 @@ mod tests {
     async fn a_runtime_that_is_dropped_is_no_panic_of_its_tasks() {
         let aborted = tokio::spawn(std::future::pending());
         aborted.abort();
-        assert!(is_runtime_gone(&aborted.await), "dropping a runtime cancels like this");
+        assert!(
+            is_runtime_gone(&aborted.await),
+            "dropping a runtime cancels like this"
+        );
         let panicked = tokio::spawn(async { panic!("as the test wants") });
         assert!(!is_runtime_gone(&panicked.await));
     }
