@@ -241,11 +241,13 @@ fn zone_stock(seating: &Seating, sale: &SaleId) -> Vec<ZoneStock> {
         let zone = zones.entry(stock.zone.clone()).or_insert(ZoneStock {
             zone: stock.zone,
             free: 0,
+            free_for_wheelchairs: 0,
             held: 0,
             booked: 0,
             blocked: 0,
         });
         zone.free += stock.free;
+        zone.free_for_wheelchairs += stock.free_for_wheelchairs;
         zone.held += stock.held;
         zone.booked += stock.booked;
         zone.blocked += stock.blocked;

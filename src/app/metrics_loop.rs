@@ -124,6 +124,7 @@ fn record_seats(box_office: &BoxOfficeState) {
             for stock in performance.stock() {
                 for (state, count) in [
                     ("free", stock.free),
+                    ("free_for_wheelchairs", stock.free_for_wheelchairs),
                     ("held", stock.held),
                     ("booked", stock.booked),
                     ("blocked", stock.blocked),

@@ -137,12 +137,17 @@ async fn serve_process(
     ));
     if let Some(waiting_room) = &parts.waiting_room {
         feed.open(&waiting_room.rooms, parts.keys.internal.clone());
-        let wrong_tokens = IpRateLimit::new(
-            Rate::per_minute(settings.limits.wrong_operator_tokens_per_ip_per_minute),
-            parts.state.clock.clone(),
-        );
-        operators.publish_rooms(&waiting_room.rooms, &settings.operators, wrong_tokens);
     }
+    let wrong_tokens = IpRateLimit::new(
+        Rate::per_minute(settings.limits.wrong_operator_tokens_per_ip_per_minute),
+        parts.state.clock.clone(),
+    );
+    operators.open(
+        parts.waiting_room.clone(),
+        parts.box_office.clone(),
+        &settings.operators,
+        wrong_tokens,
+    );
     box_office_feed::start(&parts, &settings, &lifecycles.background)?;
     metrics_loop::start(&parts, &operators, metrics, &lifecycles.background);
     readiness.set(true);

@@ -58,6 +58,7 @@ fn history_entry(entry: &SagaLogEntry) -> Option<HistoryEntry> {
         "retrying" => ("retrying", "history.retrying"),
         "refused" => ("refused", "history.refused"),
         "canceled" => ("canceled", "history.payment_canceled"),
+        "canceled_by_operator" => ("canceled", "history.canceled_by_operator"),
         _ => return None,
     };
     Some(HistoryEntry {

@@ -32,7 +32,7 @@ pub use self::{
     errors::{CheckoutError, OpenError},
     order::{HistoryEntry, OrderState, OrderView, PaymentAction},
     outbox::EventPublisher,
-    outcomes::{CancelOutcome, PlaceOrder, PlaceOutcome, WebhookOutcome},
+    outcomes::{CancelOutcome, OperatorCancellation, PlaceOrder, PlaceOutcome, WebhookOutcome},
     service::{Checkout, Deps, LedgerLocation},
     tickets::{Ticket, TicketClaims, qr_png, qr_svg, verify_ticket},
     types::{ClaimedSeats, Config, HeldSeats, PerformanceKey, SaleConfig, SeatInfo},

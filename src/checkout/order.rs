@@ -21,12 +21,12 @@ pub enum OrderState {
     Declined,
     /// The seats were gone before any money moved.
     Expired,
-    /// The money is being returned, or a payment that the buyer canceled is being voided.
+    /// The money is being returned, or a payment that the buyer or an operator canceled is being voided.
     Refunding,
     /// The service returned the money, because it could not deliver the seats.
     Refunded,
-    /// The buyer canceled, or did not come back from the gateway's page in time. Money, if any moved, and
-    /// seats were returned.
+    /// The buyer or an operator canceled, or the buyer did not come back from the gateway's page in time.
+    /// Money, if any moved, and seats were returned.
     Canceled,
     /// The order takes far longer than it should. It is still retried, and an operator should look at it.
     Stuck,
@@ -94,8 +94,12 @@ pub enum Reason {
     LateMoney,
     /// The buyer canceled the paid order.
     CanceledByBuyer,
+    /// An operator canceled the paid order.
+    CanceledByOperator,
     /// The buyer canceled while the payment waited at the gateway's page.
     CanceledBeforePayment,
+    /// An operator canceled while the payment waited at the gateway's page.
+    CanceledByOperatorBeforePayment,
     /// The buyer did not come back from the gateway's page in time.
     PaymentPageTimedOut,
     /// The buyer left the gateway's page and pays for the same hold in another way.
@@ -114,7 +118,9 @@ impl fmt::Display for Reason {
             Self::CaptureRefused(why) => write!(f, "capture_refused:{why}"),
             Self::LateMoney => f.write_str("late_money"),
             Self::CanceledByBuyer => f.write_str("canceled_by_buyer"),
+            Self::CanceledByOperator => f.write_str("canceled_by_operator"),
             Self::CanceledBeforePayment => f.write_str("canceled_before_payment"),
+            Self::CanceledByOperatorBeforePayment => f.write_str("canceled_by_operator_before_payment"),
             Self::PaymentPageTimedOut => f.write_str("payment_page_timed_out"),
             Self::Replaced => f.write_str("replaced"),
         }
@@ -135,7 +141,9 @@ impl Reason {
             ("capture_refused", why) => Self::CaptureRefused(why.into()),
             ("late_money", _) => Self::LateMoney,
             ("canceled_by_buyer", _) => Self::CanceledByBuyer,
+            ("canceled_by_operator", _) => Self::CanceledByOperator,
             ("canceled_before_payment", _) => Self::CanceledBeforePayment,
+            ("canceled_by_operator_before_payment", _) => Self::CanceledByOperatorBeforePayment,
             ("payment_page_timed_out", _) => Self::PaymentPageTimedOut,
             ("replaced", _) => Self::Replaced,
             _ => return None,
@@ -150,7 +158,9 @@ impl Reason {
             Self::Declined(_) | Self::Interrupted | Self::TimedOut => OrderState::Declined,
             Self::CaptureRefused(_) | Self::LateMoney => OrderState::Refunded,
             Self::CanceledByBuyer
+            | Self::CanceledByOperator
             | Self::CanceledBeforePayment
+            | Self::CanceledByOperatorBeforePayment
             | Self::PaymentPageTimedOut
             | Self::Replaced => OrderState::Canceled,
         }
@@ -161,7 +171,7 @@ impl Reason {
     pub fn is_unpaid(&self) -> bool {
         !matches!(
             self,
-            Self::CaptureRefused(_) | Self::LateMoney | Self::CanceledByBuyer
+            Self::CaptureRefused(_) | Self::LateMoney | Self::CanceledByBuyer | Self::CanceledByOperator
         )
     }
 }
@@ -309,7 +319,10 @@ mod tests {
             Reason::HoldGone,
             Reason::CaptureRefused("no".into()),
             Reason::LateMoney,
+            Reason::CanceledByBuyer,
+            Reason::CanceledByOperator,
             Reason::CanceledBeforePayment,
+            Reason::CanceledByOperatorBeforePayment,
             Reason::PaymentPageTimedOut,
             Reason::Replaced,
         ] {

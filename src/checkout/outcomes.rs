@@ -64,6 +64,23 @@ pub enum PlaceOutcome {
     },
 }
 
+/// An operator's cancellation of an order.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OperatorCancellation {
+    /// The operator's name.
+    pub operator: String,
+    /// Why the operator cancels it. The order journal keeps it; buyers never see it.
+    pub reason: String,
+}
+
+impl fmt::Debug for OperatorCancellation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OperatorCancellation")
+            .field("operator", &self.operator)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Outcome of canceling an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
@@ -75,8 +92,22 @@ pub enum CancelOutcome {
     NotCancelable(OrderView),
     /// The doors of the performance are open: its buyer cannot cancel any more.
     DoorsOpen(OrderView),
-    /// The buyer has no such order.
+    /// The buyer, or the sale, has no such order.
     NotFound,
+}
+
+impl CancelOutcome {
+    /// Name in logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Canceled(_) => "canceled",
+            Self::InProgress(_) => "in_progress",
+            Self::NotCancelable(_) => "not_cancelable",
+            Self::DoorsOpen(_) => "doors_open",
+            Self::NotFound => "not_found",
+        }
+    }
 }
 
 /// Outcome of a webhook.

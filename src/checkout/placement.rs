@@ -104,7 +104,7 @@ async fn open(context: &Arc<CheckoutContext>, order: NewOrder) -> Result<OpenOut
     let OpenOutcome::AwaitingBuyer(former) = opened else {
         return Ok(opened);
     };
-    cancellation::void_waiting(context, former, Reason::Replaced).await?;
+    cancellation::replace_waiting(context, former).await?;
     let closed = wait_until(context, former, |order| order.state != OrderState::Refunding);
     context.order_limiter.while_idle(closed).await?;
     Ok(context.ledger.open_order(order, context.lease_request()).await?)

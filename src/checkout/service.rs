@@ -7,10 +7,10 @@ use crate::checkout::{
     errors::{CheckoutError, OpenError},
     history::history,
     ledger::{port::Ledger, postgres::PostgresLedger, sqlite::SqliteLedger},
-    order::{HistoryEntry, Order, OrderState, OrderView, Reason},
+    order::{HistoryEntry, Order, OrderState, OrderView},
     order_limiter::OrderLimiter,
     outbox::EventPublisher,
-    outcomes::{CancelOutcome, PlaceOrder, PlaceOutcome, WebhookOutcome},
+    outcomes::{CancelOutcome, OperatorCancellation, PlaceOrder, PlaceOutcome, WebhookOutcome},
     payment::PaymentGateway,
     placement,
     saga::{cancellation, recovery, retry_policy::RetryPolicy, running_orders::RunningOrders},
@@ -228,13 +228,36 @@ impl Checkout {
         if order.state == OrderState::Paid && context.are_doors_open(&order.performance_key) {
             return Ok(CancelOutcome::DoorsOpen(order.view()));
         }
-        if order.state == OrderState::AwaitingPayment {
-            cancellation::void_waiting(context, id, Reason::CanceledBeforePayment).await?;
-        } else {
-            cancellation::refund_paid(context, id).await?;
+        self.cancel_for(&order, None).await
+    }
+
+    /// Cancels an order of this sale for an operator: as [`Checkout::cancel`], but also once the doors are
+    /// open.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`]; repeating the call is safe.
+    pub async fn cancel_by_operator(
+        &self,
+        sale: &SaleId,
+        id: OrderId,
+        operator: OperatorCancellation,
+    ) -> Result<CancelOutcome, CheckoutError> {
+        let order = self.context.ledger.order(id).await?;
+        match order.filter(|order| order.performance_key.sale == *sale) {
+            Some(order) => self.cancel_for(&order, Some(operator)).await,
+            None => Ok(CancelOutcome::NotFound),
         }
+    }
+
+    async fn cancel_for(
+        &self,
+        order: &Order,
+        operator: Option<OperatorCancellation>,
+    ) -> Result<CancelOutcome, CheckoutError> {
+        let (context, id) = (&self.context, order.id);
+        cancellation::cancel(context, order, operator).await?;
         placement::wait_until(context, id, |order| order.state != OrderState::Refunding).await?;
-        let Some(order) = self.owned_order(id, buyer).await? else {
+        let Some(order) = context.ledger.order(id).await? else {
             return Ok(CancelOutcome::NotFound);
         };
         Ok(match order.state {

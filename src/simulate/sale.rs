@@ -425,6 +425,7 @@ fn zones(free: u32, held: u32, booked: u32) -> Vec<ZoneStock> {
     vec![ZoneStock {
         zone: "all".into(),
         free,
+        free_for_wheelchairs: 0,
         held,
         booked,
         blocked: 0,

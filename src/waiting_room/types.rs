@@ -379,14 +379,29 @@ pub struct BoxOfficeHealth {
 pub struct ZoneStock {
     /// Name of the zone.
     pub zone: String,
-    /// Free seats.
+    /// Free seats that any visitor can have.
     pub free: u32,
+    /// Free seats that only visitors with a wheelchair and their companions can have; absent: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub free_for_wheelchairs: u32,
     /// Held seats.
     pub held: u32,
     /// Booked seats.
     pub booked: u32,
     /// Blocked seats.
     pub blocked: u32,
+}
+
+impl ZoneStock {
+    /// Free seats, also those for visitors with a wheelchair.
+    pub(crate) fn free_in_all(&self) -> u32 {
+        self.free.saturating_add(self.free_for_wheelchairs)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Counts for metrics and operators.
@@ -435,6 +450,8 @@ pub enum DelayReason {
     BoxOfficeBusy,
     /// Every seat is booked or blocked.
     SoldOut,
+    /// No seat is free or held but those for visitors with a wheelchair. Admission goes on for their sake.
+    OnlyWheelchairSpaces,
     /// The limit of active visits was lowered.
     VisitLimitLowered,
     /// The admission rate was lowered.

@@ -6,7 +6,7 @@ import { seat_chance } from "../../src/edge/pages/js/seat_chance.js";
 import { base, check, open_browser, open_sale, run, shots, view } from "./fan.mjs";
 
 const langs = ["ko", "en", "ja"];
-const reasons = ["rate_lowered", "visit_limit_lowered", "all_seats_held", "box_office_busy", "slower_than_forecast", "at_capacity"];
+const reasons = ["rate_lowered", "visit_limit_lowered", "all_seats_held", "only_wheelchair_spaces", "box_office_busy", "slower_than_forecast", "at_capacity"];
 
 function a_status(version, changes = {}) {
   return {

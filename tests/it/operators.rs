@@ -17,11 +17,11 @@ use crate::{
     world::{SaleConfig, World, command},
 };
 
-const KIM: &str = "the token of Kim, an operator in tests";
+pub const KIM: &str = "the token of Kim, an operator in tests";
 const LEE: &str = "the token of Lee, another operator";
 
 /// Starts the service with two operators.
-async fn with_operators(mut world: World) -> World {
+pub async fn with_operators(mut world: World) -> World {
     let hash = |token: &str| hex(&sha256(token.as_bytes()));
     world.add_to_config(&format!(
         "[operators]\nkim = \"{}\"\nlee = \"{}\"\n",
@@ -33,7 +33,7 @@ async fn with_operators(mut world: World) -> World {
 }
 
 /// Calls a node's admin listener; returns status and body.
-async fn at_node(
+pub async fn at_node(
     world: &World,
     node: usize,
     method: Method,

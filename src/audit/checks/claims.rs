@@ -47,7 +47,7 @@ pub(crate) fn one_claim_per_seat(evidence: &Evidence, found: &mut Findings) {
         .collect();
     let mut acknowledged = BTreeMap::new();
     for order in &evidence.acknowledged_orders {
-        // An order that its buyer cancelled later has given its seats back.
+        // An order that was canceled later has given its seats back.
         if order.state != OrderState::Paid || ended.get(order.id.as_str()) == Some(&OrderState::Ended) {
             continue;
         }

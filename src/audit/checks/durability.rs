@@ -81,7 +81,7 @@ pub(crate) fn no_order_lost(evidence: &Evidence, found: &mut Findings) {
         if acknowledged.state != OrderState::Paid {
             continue;
         }
-        // Only its buyer may cancel a paid order.
+        // Its buyer or an operator may have canceled it since.
         if !matches!(
             order.state,
             OrderState::Paid | OrderState::Ended | OrderState::Open

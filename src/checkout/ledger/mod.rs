@@ -4,4 +4,5 @@
 pub(super) mod conformance;
 pub mod port;
 pub mod postgres;
+mod saga_start;
 pub mod sqlite;

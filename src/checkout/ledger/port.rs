@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 
+pub use super::saga_start::SagaStart;
 use crate::checkout::{
     order::{Order, OrderState, Reason},
     types::{ClaimedSeats, HeldSeats, PerformanceKey},
@@ -65,13 +66,6 @@ pub struct Position {
     pub attempts: u32,
     /// When this step started.
     pub step_started_at: Timestamp,
-}
-
-impl Position {
-    /// State in the saga log of an order whose saga starts here.
-    pub(super) fn log_state(&self) -> &'static str {
-        if self.undoing { "canceled" } else { "started" }
-    }
 }
 
 /// A saga that the holder of its lease may run.
@@ -199,7 +193,8 @@ pub struct SagaLogEntry {
     pub saga: String,
     /// Name of the step.
     pub step: String,
-    /// One of `started done waiting retrying refused canceled undone`.
+    /// One of `started done waiting retrying refused canceled canceled_by_operator undone skipped
+    /// undo_skipped`.
     pub state: String,
 }
 
@@ -299,15 +294,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// Records the outcome of one action and the intent of the next, and renews the lease.
     async fn record_progress(&self, lease: FencedLease, progress: Progress) -> Result<(), LedgerError>;
 
-    /// Starts a saga at `position` on an order in state `from`, which takes the lease from its present
-    /// holder. `None` if the order is in another state.
+    /// Starts a saga on an order, which takes the lease from its present holder. `None` if the order is in
+    /// another state than expected.
     async fn start_saga(
         &self,
         order: OrderId,
-        from: OrderState,
-        to: OrderState,
-        reason: Reason,
-        position: Position,
+        start: SagaStart,
         request: LeaseRequest,
     ) -> Result<Option<LeasedSaga>, LedgerError>;
 

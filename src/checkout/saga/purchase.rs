@@ -121,8 +121,8 @@ async fn release_hold(step: &StepContext) -> StepResult {
     Ok(StepOutcome::Done)
 }
 
-/// Frees the seats of a buyer who gave them up or stayed away. Other buyers keep their hold, for another
-/// card.
+/// Frees the seats of a buyer who gave them up or stayed away, and those of an order that an operator
+/// canceled. Other buyers keep their hold, for another card.
 ///
 /// A seat store that misses this call would keep the seats for a payment that has ended.
 async fn release_seats(
@@ -133,9 +133,9 @@ async fn release_seats(
     let (seats, key) = (&step.checkout.seats, &order.performance_key);
     Ok(match reason {
         Reason::SeatsTaken => restore_rival_claims(step, order).await?,
-        Reason::CanceledBeforePayment | Reason::PaymentPageTimedOut => {
-            seats.release(key, order.hold, &order.seat_ids()).await
-        }
+        Reason::CanceledBeforePayment
+        | Reason::CanceledByOperatorBeforePayment
+        | Reason::PaymentPageTimedOut => seats.release(key, order.hold, &order.seat_ids()).await,
         _ => {
             seats
                 .return_to_hold(key, order.hold, hold_deadline(step, order))

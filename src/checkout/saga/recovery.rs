@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::checkout::{
     context::CheckoutContext,
     errors::OpenError,
-    ledger::port::LedgerError,
+    ledger::port::{LedgerError, SagaStart},
     order::{OrderState, Reason},
     payment::{LookupOutcome, PaymentState},
     saga::{late_money::LATE_MONEY, runner},
@@ -130,18 +130,15 @@ pub(crate) async fn check_late_money(context: &Arc<CheckoutContext>, id: OrderId
                 ),
                 _ => (OrderState::Refunding, Reason::LateMoney),
             };
-            if let Some(saga) = context
-                .ledger
-                .start_saga(
-                    id,
-                    order.state,
-                    to,
-                    reason,
-                    LATE_MONEY.start(now),
-                    context.lease_request(),
-                )
-                .await?
-            {
+            let start = SagaStart {
+                from: order.state,
+                to,
+                reason,
+                position: LATE_MONEY.start(now),
+                canceled_by: None,
+            };
+            let started = context.ledger.start_saga(id, start, context.lease_request());
+            if let Some(saga) = started.await? {
                 runner::start(context, saga, None);
             }
             Ok(())

@@ -1,9 +1,9 @@
 //! The refund saga: voids the tickets, returns the money, then releases the seats.
 //!
-//! It serves a buyer who cancels and a gateway that refuses to capture what it had authorized.
+//! It serves buyers and operators who cancel, and a gateway that refuses to capture what it had authorized.
 
 use crate::checkout::{
-    order::Reason,
+    order::{OrderState, Reason},
     payment::{LookupOutcome, PaymentState, SettleOutcome},
     saga::{
         engine::{SagaTable, Step, StepOutcome, StepResult},
@@ -105,7 +105,7 @@ async fn release_seats(step: &StepContext) -> StepResult {
         return Ok(StepOutcome::Retry);
     }
     let reason = order.reason.clone().unwrap_or(Reason::CanceledByBuyer);
-    let kind = if reason == Reason::CanceledByBuyer {
+    let kind = if reason.final_state() == OrderState::Canceled {
         "order.canceled"
     } else {
         "order.refunded"

@@ -12,12 +12,12 @@ use crate::{
 
 const A_MOMENT: Duration = Duration::from_millis(1);
 
-fn manual_clock() -> Arc<ManualClock> {
+pub(super) fn manual_clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(Timestamp::from_millis(1_795_464_000_000)))
 }
 
 /// A world on each kind of ledger, which share a clock.
-async fn worlds(clock: &Arc<ManualClock>) -> [World; 2] {
+pub(super) async fn worlds(clock: &Arc<ManualClock>) -> [World; 2] {
     let server = Arc::new(Postgres::start().await.unwrap());
     let clock = || Arc::clone(clock) as Arc<dyn Clock>;
     [
@@ -27,7 +27,7 @@ async fn worlds(clock: &Arc<ManualClock>) -> [World; 2] {
 }
 
 /// The first buyer's hold on one seat, and the order that waits at the gateway's page for it.
-async fn at_the_gateway(world: &World) -> (HoldId, OrderView) {
+pub(super) async fn at_the_gateway(world: &World) -> (HoldId, OrderView) {
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
     let PlaceOutcome::AwaitingPayment(order) = world.pay(1, hold, "tok_redirect", "k").await else {
         panic!("no redirect")
@@ -35,7 +35,7 @@ async fn at_the_gateway(world: &World) -> (HoldId, OrderView) {
     (hold, order)
 }
 
-async fn payment_key(world: &World, id: OrderId) -> String {
+pub(super) async fn payment_key(world: &World, id: OrderId) -> String {
     let order = world.checkout.context.ledger.order(id).await.unwrap();
     order.unwrap().payment_key.unwrap()
 }

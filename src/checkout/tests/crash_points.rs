@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use testkit::Postgres;
 
-use super::world::{CrashPoint, World, buyer, request, sale_id};
+use super::{
+    operator_cancellations::by_kim,
+    world::{CrashPoint, World, buyer, request, sale_id},
+};
 use crate::checkout::{
     ledger::port::{OpenOutcome, Progress},
     order::{OrderState, Reason},
@@ -123,11 +126,13 @@ enum Successor {
     OtherNode(Arc<Postgres>),
 }
 
-/// What the buyer does after the first payment.
+/// What happens after the first payment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Afterwards {
     Nothing,
     Cancels,
+    /// Nothing: an operator cancels the order.
+    IsCanceled,
     /// Pays for the same hold with another card.
     PaysAgain,
 }
@@ -159,6 +164,12 @@ async fn crash(
             Afterwards::Cancels => {
                 let mine = checkout.orders_of(&sale_id(), &buyer(1)).await.unwrap();
                 checkout.cancel(mine[0].id, &buyer(1)).await.unwrap();
+            }
+            Afterwards::IsCanceled => {
+                let ordered = checkout.orders_of(&sale_id(), &buyer(1)).await.unwrap();
+                let sale = sale_id();
+                let canceled = checkout.cancel_by_operator(&sale, ordered[0].id, by_kim());
+                canceled.await.unwrap();
             }
             Afterwards::PaysAgain => {
                 let second = checkout.place_order(request(1, hold, "tok_ok", "k2"));
@@ -238,6 +249,12 @@ async fn a_crash_in_a_cancellation_returns_all_or_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_in_a_cancellation_at_the_gateway_frees_the_seats() {
     crash_everywhere(&Successor::SameNode, "tok_redirect", Afterwards::Cancels, 24).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_in_an_operators_cancellation_returns_all_or_nothing() {
+    crash_everywhere(&Successor::SameNode, "tok_ok", Afterwards::IsCanceled, 32).await;
+    crash_everywhere(&Successor::SameNode, "tok_redirect", Afterwards::IsCanceled, 24).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ mod at_the_gateway;
 mod crash_points;
 mod end_to_end;
 mod free_seats;
+mod operator_cancellations;
 mod random_schedules;
 mod scenarios;
 mod seat_store_recovery;

@@ -24,4 +24,8 @@ pub mod seats;
 pub mod sign_in;
 
 pub use self::request::NoFields;
-use self::response::{CachedBody, HandlerResult, cacheable, private_json, task_failed};
+use self::response::{CachedBody, cacheable, private_json};
+pub(crate) use self::{
+    request::parse_object,
+    response::{HandlerResult, task_failed},
+};

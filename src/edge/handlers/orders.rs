@@ -231,7 +231,12 @@ pub async fn cancel(State(state): State<BoxOfficeState>, owned: OwnedOrder, _: N
         .spawn_uncancellable(async move { checkout.cancel(order.id, &who).await })
         .await
         .map_err(task_failed)?;
-    match outcome.map_err(|e| state.app.checkout_problem("cancel", &e))? {
+    cancel_response(outcome.map_err(|e| state.app.checkout_problem("cancel", &e))?)
+}
+
+/// The response to the cancellation of an order, by its buyer or by an operator.
+pub(crate) fn cancel_response(outcome: CancelOutcome) -> HandlerResult {
+    match outcome {
         CancelOutcome::Canceled(order) => Ok(private_json(StatusCode::OK, &order)),
         CancelOutcome::InProgress(order) => Ok(private_json(StatusCode::ACCEPTED, &order)),
         CancelOutcome::NotCancelable(order) => {
@@ -350,6 +355,6 @@ pub(super) fn doors_open() -> Problem {
     Problem::new(ProblemType::Closed).detail("the doors of this performance are open")
 }
 
-fn no_such_order() -> Problem {
+pub(crate) fn no_such_order() -> Problem {
     Problem::new(ProblemType::NotFound).detail("there is no such order")
 }

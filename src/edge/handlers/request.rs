@@ -120,7 +120,7 @@ fn check_is_json(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// A JSON object of these fields.
-fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let malformed = |e: &serde_json::Error| Problem::new(ProblemType::MalformedRequest).detail(e.to_string());
     // serde would take the fields of a list by their order.
     if bytes.trim_ascii_start().first() == Some(&b'[') {

@@ -11,7 +11,7 @@ use crate::edge::errors::problem::Problem;
 use crate::platform::shutdown::TaskPanicked;
 
 /// What a handler returns: the response, or the problem that becomes one.
-pub(super) type HandlerResult = Result<Response, Problem>;
+pub(crate) type HandlerResult = Result<Response, Problem>;
 
 /// Holds the JSON that is requested most (a position) without growing.
 const JSON_CAPACITY: usize = 256;
@@ -102,7 +102,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// The problem of a state change whose task panicked.
-pub(super) fn task_failed(e: TaskPanicked) -> Problem {
+pub(crate) fn task_failed(e: TaskPanicked) -> Problem {
     Problem::internal("a state change", &e)
 }
 

@@ -20,7 +20,7 @@ pub(super) fn performance() -> PerformanceId {
     "day-1".parse().expect("a valid id")
 }
 
-pub(super) const ORDER: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+pub(crate) const ORDER: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 pub(super) const HOLD: &str = "0b9d2f5c-6f0e-4c63-9a53-7a2f7a1c9a10";
 
 pub(super) fn order_id() -> OrderId {
@@ -35,7 +35,7 @@ pub(super) fn won(amount: i64) -> Money {
     Money::new(amount, Currency::KRW)
 }
 
-pub(super) fn paid_order() -> OrderView {
+pub(crate) fn paid_order() -> OrderView {
     OrderView {
         id: order_id(),
         state: OrderState::Paid,
@@ -50,7 +50,7 @@ pub(super) fn paid_order() -> OrderView {
     }
 }
 
-pub(super) fn declined_order() -> OrderView {
+pub(crate) fn declined_order() -> OrderView {
     OrderView {
         state: OrderState::Declined,
         reason: Some("declined:insufficient_funds".to_owned()),

@@ -6,7 +6,7 @@
 //! operation and every operation a route, and that every example is valid against its schema.
 
 mod draw;
-mod examples;
+pub(crate) mod examples;
 pub mod operation;
 mod orders;
 mod primitives;

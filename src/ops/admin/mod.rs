@@ -1,4 +1,4 @@
-//! The admin listener: metrics, health, the box office's reports, and operators' commands.
+//! The admin listener: metrics, health, the box office's reports, and operators' calls.
 //!
 //! It must not be reachable by the public. [`routes::ADMIN_ROUTES`] lists its endpoints, [`openapi`]
 //! describes them.
@@ -6,4 +6,5 @@
 pub mod listener;
 pub mod openapi;
 pub mod operators;
+mod orders;
 pub mod routes;

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{listener::METRICS_CONTENT_TYPE, routes::ADMIN_ROUTES};
+use super::{listener::METRICS_CONTENT_TYPE, orders::CancelRequest, routes::ADMIN_ROUTES};
 use crate::{
+    checkout::{OrderState, OrderView},
     edge::{
         errors::problem::{Problem, ProblemType},
-        openapi::{self, operation::OperationDoc, security::Credential},
+        openapi::{self, examples, operation::OperationDoc, security::Credential},
     },
+    kernel::OrderId,
     waiting_room::{AdmissionSettings, BoxOfficeHealth, BoxOfficeReport, OperatorCommand, Phase, ZoneStock},
 };
 
@@ -24,7 +26,7 @@ pub fn admin_document() -> Value {
         .filter_map(|route| Some((&route.method, route.path, route.operation_id?)));
     let tags = [
         ("process", "The state of this process."),
-        ("operators", "Steering a sale's admission."),
+        ("operators", "Steering a sale's admission, and canceling orders."),
         (
             "box office",
             "What box offices report to waiting rooms in other processes.",
@@ -42,6 +44,7 @@ fn operations() -> Vec<OperationDoc> {
         report_box_office(),
         get_admission_settings(),
         execute_command(),
+        cancel_order(),
     ]
 }
 
@@ -81,6 +84,7 @@ fn report_box_office() -> OperationDoc {
         zones: vec![ZoneStock {
             zone: "floor".to_owned(),
             free: 310,
+            free_for_wheelchairs: 4,
             held: 44,
             booked: 646,
             blocked: 0,
@@ -192,6 +196,46 @@ fn execute_command() -> OperationDoc {
             ProblemType::MalformedRequest,
             ProblemType::BodyTooLarge,
             ProblemType::Closed,
+        ])
+}
+
+fn cancel_order() -> OperationDoc {
+    let in_state = |state| OrderView {
+        state,
+        reason: Some("canceled_by_operator".to_owned()),
+        ..examples::paid_order()
+    };
+    let reason = CancelRequest {
+        reason: "The matinee was called off.".to_owned(),
+    };
+    for_operators("cancel_order_by_operator", "Cancel an order")
+        .describe(
+            "Voids the tickets of a paid order, refunds it and frees its seats, also after the doors of its \
+            performance opened. An order that waits for its buyer at the bank is canceled as well: its \
+            payment is voided. Repeating the call is safe: nothing is refunded twice. The buyer reads that \
+            the organizer canceled the order; operator and reason are kept in the ledger.",
+        )
+        .path::<OrderId>("order", "Id of the order.", examples::ORDER)
+        .raw_json_body::<CancelRequest>(&[(
+            "reason",
+            serde_json::to_value(reason).expect("wire types are JSON"),
+        )])
+        .json(
+            200,
+            "Money and seats are returned.",
+            &in_state(OrderState::Canceled),
+        )
+        .json(
+            202,
+            "Money and seats are being returned.",
+            &in_state(OrderState::Refunding),
+        )
+        .problem_like(Problem::new(ProblemType::NotCancelable).with("order", &examples::declined_order()))
+        .problem_like(Problem::new(ProblemType::InvalidField).with("field", &"reason"))
+        .problems(&[
+            ProblemType::MalformedRequest,
+            ProblemType::BodyTooLarge,
+            ProblemType::LedgerUnavailable,
         ])
 }
 

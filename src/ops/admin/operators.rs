@@ -1,4 +1,4 @@
-//! Operators' commands: who may steer a sale's admission, and how.
+//! Operators: who may steer a sale's admission and cancel its orders, and how admission is steered.
 //!
 //! Each operator has a token. `GET /v1/admin/sales/{sale}` returns the admission settings; `POST
 //! /v1/admin/sales/{sale}/commands` executes one command, such as `{"command": "set_admission_rate",
@@ -8,13 +8,14 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    str::FromStr,
     sync::{Arc, OnceLock},
 };
 
 use axum::{
     Json,
     body::Bytes,
-    extract::{FromRequestParts, Path, rejection::BytesRejection},
+    extract::{FromRequestParts, RawPathParams, rejection::BytesRejection},
 };
 use http::{StatusCode, header, request::Parts};
 
@@ -22,6 +23,7 @@ use crate::{
     edge::{
         errors::problem::{Problem, ProblemType},
         overload::{client_ip::Peer, rate_limit::IpRateLimit},
+        state::{BoxOfficeState, WaitingRoomState},
     },
     kernel::{Entropy, SaleId},
     platform::signing::{base64url, hex, sha256},
@@ -35,12 +37,15 @@ use crate::{
 pub(super) const COMMAND_BYTES_MAX: usize = 4 * 1024;
 const TOKEN_LEN: usize = 32;
 
-/// Executes commands once the waiting rooms are open; until then it answers 503. Cheap to clone.
+/// Serves operators once the parts of the process are open; until then it answers 503. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct OperatorApi(Arc<OnceLock<OpenRooms>>);
+pub struct OperatorApi(Arc<OnceLock<OpenParts>>);
 
-struct OpenRooms {
-    rooms: BTreeMap<SaleId, Arc<WaitingRoom>>,
+struct OpenParts {
+    /// `None` without this role.
+    waiting_room: Option<WaitingRoomState>,
+    /// `None` without this role.
+    box_office: Option<BoxOfficeState>,
     /// Name of the operator by the SHA-256 of the token, in hexadecimal digits. A token is 256 random bits,
     /// so neither its unsalted hash nor the time of a lookup reveals anything about it.
     names: BTreeMap<String, String>,
@@ -49,11 +54,12 @@ struct OpenRooms {
 }
 
 impl OperatorApi {
-    /// Lets the operators (name -> SHA-256 of the token) steer these rooms from now on. A peer that exceeds
+    /// Lets the operators (name -> SHA-256 of the token) act on these parts from now on. A peer that exceeds
     /// `wrong_tokens` is refused unseen for a while.
-    pub fn publish_rooms(
+    pub fn open(
         &self,
-        rooms: &BTreeMap<SaleId, Arc<WaitingRoom>>,
+        waiting_room: Option<WaitingRoomState>,
+        box_office: Option<BoxOfficeState>,
         operators: &BTreeMap<String, String>,
         wrong_tokens: IpRateLimit,
     ) {
@@ -61,16 +67,14 @@ impl OperatorApi {
             .iter()
             .map(|(name, hash)| (hash.to_ascii_lowercase(), name.clone()))
             .collect();
-        if self
-            .0
-            .set(OpenRooms {
-                rooms: rooms.clone(),
-                names,
-                wrong_tokens,
-            })
-            .is_err()
-        {
-            tracing::error!("the operators' API was opened twice; keeping the first rooms");
+        let parts = OpenParts {
+            waiting_room,
+            box_office,
+            names,
+            wrong_tokens,
+        };
+        if self.0.set(parts).is_err() {
+            tracing::error!("the operators' API was opened twice; keeping the first parts");
         }
     }
 
@@ -82,7 +86,7 @@ impl OperatorApi {
     }
 }
 
-impl OpenRooms {
+impl OpenParts {
     /// The name of the operator whose token this is.
     fn operator(&self, peer: IpAddr, token: &str) -> Result<String, Problem> {
         self.wrong_tokens.take(peer).map_err(|wait| {
@@ -124,9 +128,26 @@ pub fn is_token_hash(text: &str) -> bool {
 
 /// An operator, by the token, and the sale that the path names.
 pub(super) struct OperatorAuth {
-    operator: String,
-    sale: SaleId,
-    room: Arc<WaitingRoom>,
+    pub(super) operator: String,
+    pub(super) sale: SaleId,
+    api: OperatorApi,
+}
+
+impl OperatorAuth {
+    /// The sale's waiting room.
+    fn room(&self) -> Result<Arc<WaitingRoom>, Problem> {
+        let waiting_room = self.api.0.get().and_then(|open| open.waiting_room.as_ref());
+        let waiting_room = waiting_room.ok_or_else(|| not_served_here("waiting room"))?;
+        waiting_room.room(&self.sale).ok_or_else(no_such_sale)
+    }
+
+    /// The sale's box office.
+    pub(super) fn box_office(&self) -> Result<BoxOfficeState, Problem> {
+        let box_office = self.api.0.get().and_then(|open| open.box_office.as_ref());
+        let box_office = box_office.ok_or_else(|| not_served_here("box office"))?;
+        box_office.app.sale(&self.sale).ok_or_else(no_such_sale)?;
+        Ok(box_office.clone())
+    }
 }
 
 impl FromRequestParts<OperatorApi> for OperatorAuth {
@@ -135,7 +156,7 @@ impl FromRequestParts<OperatorApi> for OperatorAuth {
     async fn from_request_parts(parts: &mut Parts, api: &OperatorApi) -> Result<Self, Problem> {
         let open = api.0.get().ok_or_else(|| {
             Problem::new(ProblemType::TemporarilyUnavailable)
-                .detail("the waiting rooms are not open yet")
+                .detail("the sales are not open yet")
                 .retry_after_s(1)
         })?;
         let authorization = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
@@ -152,25 +173,34 @@ impl FromRequestParts<OperatorApi> for OperatorAuth {
             return Err(Problem::internal("an operator's call", &"its peer is unknown"));
         };
         let operator = open.operator(*peer, token)?;
-        let Path(sale) = Path::<String>::from_request_parts(parts, &())
-            .await
-            .map_err(|_| no_such_sale())?;
-        let sale: SaleId = sale.parse().map_err(|_| no_such_sale())?;
-        let room = open.rooms.get(&sale).cloned().ok_or_else(no_such_sale)?;
-        Ok(Self { operator, sale, room })
+        let sale = path_param(parts, "sale").await.ok_or_else(no_such_sale)?;
+        Ok(Self {
+            operator,
+            sale,
+            api: api.clone(),
+        })
     }
 }
 
+/// A parameter of the path; `None` when it cannot be one.
+pub(super) async fn path_param<T: FromStr>(parts: &mut Parts, name: &str) -> Option<T> {
+    let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    let (_, value) = params.iter().find(|(key, _)| *key == name)?;
+    value.parse().ok()
+}
+
 /// `GET /v1/admin/sales/{sale}`: the admission settings.
-pub(super) async fn show(OperatorAuth { room, .. }: OperatorAuth) -> Json<AdmissionSettings> {
-    Json(room.admission_settings())
+pub(super) async fn show(auth: OperatorAuth) -> Result<Json<AdmissionSettings>, Problem> {
+    Ok(Json(auth.room()?.admission_settings()))
 }
 
 /// `POST /v1/admin/sales/{sale}/commands`: executes one command.
 pub(super) async fn execute(
-    OperatorAuth { operator, sale, room }: OperatorAuth,
+    auth: OperatorAuth,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<AdmissionSettings>, Problem> {
+    let room = auth.room()?;
+    let OperatorAuth { operator, sale, .. } = auth;
     let command = parse_command(&body.map_err(|e| unreadable(&e))?)?;
     let description = format!("{command:?}");
     let outcome = room
@@ -235,12 +265,18 @@ fn refuse_unknown_fields(body: &[u8], command: &OperatorCommand) -> Result<(), P
     }
 }
 
-fn unreadable(error: &BytesRejection) -> Problem {
+/// The body of an operator's call could not be read.
+pub(super) fn unreadable(error: &BytesRejection) -> Problem {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         Problem::new(ProblemType::BodyTooLarge).detail(format!("at most {COMMAND_BYTES_MAX} bytes"))
     } else {
         Problem::new(ProblemType::MalformedRequest).detail(error.body_text())
     }
+}
+
+/// Roles may run in processes of their own; the operator has to ask another one.
+fn not_served_here(part: &'static str) -> Problem {
+    Problem::new(ProblemType::NotFound).detail(format!("this process has no {part}: ask one that has"))
 }
 
 fn no_such_sale() -> Problem {

@@ -14,6 +14,7 @@ use crate::{
         admin::{
             listener::{self, ProcessState, Readiness},
             operators::{self, COMMAND_BYTES_MAX, OperatorApi},
+            orders,
         },
         reports::{BoxOfficeFeed, accept_report},
     },
@@ -73,6 +74,12 @@ pub static ADMIN_ROUTES: &[Route<AdminHandler>] = {
             "/v1/admin/sales/{sale}/commands",
             "execute_command",
             Operators(|m| on(m, operators::execute).layer(DefaultBodyLimit::max(COMMAND_BYTES_MAX))),
+        ),
+        Route::new(
+            POST,
+            "/v1/admin/sales/{sale}/orders/{order}/cancel",
+            "cancel_order_by_operator",
+            Operators(|m| on(m, orders::cancel).layer(DefaultBodyLimit::max(COMMAND_BYTES_MAX))),
         ),
     ]
 };

@@ -2,5 +2,6 @@
 
 pub(crate) mod best_available;
 pub(crate) mod query;
+pub(crate) mod reservable;
 pub(crate) mod split_groups;
 pub(crate) mod windows;

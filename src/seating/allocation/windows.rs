@@ -135,7 +135,7 @@ pub(crate) fn is_reserved_seat(plan: &Plan, states: &SeatStates, seat: SeatIx) -
 
 /// Wheelchair spaces are reserved for customers who request one. A companion seat is reserved as long as the
 /// space beside it can still be sold; after that anyone may have it, or the venue could never sell out.
-fn is_reserved(plan: &Plan, states: &SeatStates, seats: &[SeatIx], here: usize) -> bool {
+pub(super) fn is_reserved(plan: &Plan, states: &SeatStates, seats: &[SeatIx], here: usize) -> bool {
     let has = |seat: SeatIx, attribute| plan.has_attribute(seat, attribute);
     let is_sellable_space = |seat: &SeatIx| {
         has(*seat, Attribute::Accessible) && matches!(states.get(*seat), SeatState::Free | SeatState::Held)

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::platform::shutdown::Lifecycle;
 
 use crate::seating::{
+    allocation::reservable::ReservableSeats,
     availability::{
         frames::{Frame, Frames},
         replica::Replica,
@@ -55,8 +56,10 @@ pub struct EncodedSnapshot {
 pub struct ZoneStock {
     /// The price zone's name.
     pub zone: String,
-    /// Seats that can be held.
+    /// Seats that any visitor can hold.
     pub free: u32,
+    /// Seats that only visitors with a wheelchair and their companions can hold.
+    pub free_for_wheelchairs: u32,
     /// Seats in a hold or being paid.
     pub held: u32,
     /// Sold seats.
@@ -69,6 +72,7 @@ pub struct ZoneStock {
 pub(crate) struct Availability {
     plan: Arc<Plan>,
     sections: Vec<Vec<SeatIx>>,
+    reservable: ReservableSeats,
     replica: Mutex<Replica>,
     all_cache: Mutex<Option<EncodedSnapshot>>,
     packed_cache: Mutex<Option<EncodedSnapshot>>,
@@ -106,6 +110,7 @@ impl Availability {
         Self {
             section_caches: sections.iter().map(|_| Mutex::new(None)).collect(),
             sections,
+            reservable: ReservableSeats::of(&plan),
             replica: Mutex::new(Replica::new(&plan, version, states)),
             plan,
             all_cache: Mutex::new(None),
@@ -158,12 +163,17 @@ impl Availability {
 
     /// Seats by price zone and state, in the plan's order of zones.
     pub(crate) fn stock(&self) -> Vec<ZoneStock> {
-        let stock = self.replica.lock().stock.clone();
-        let zones = self.plan.zones().iter().zip(stock);
+        let (stock, reserved) = {
+            let replica = self.replica.lock();
+            let reserved = self.reservable.count_free(&self.plan, &replica.states);
+            (replica.stock.clone(), reserved)
+        };
+        let zones = self.plan.zones().iter().zip(stock).zip(reserved);
         zones
-            .map(|(zone, [free, held, booked, blocked])| ZoneStock {
+            .map(|((zone, [free, held, booked, blocked]), reserved)| ZoneStock {
                 zone: zone.clone(),
-                free,
+                free: free - reserved,
+                free_for_wheelchairs: reserved,
                 held,
                 booked,
                 blocked,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::seating::{
     HoldSpec,
+    plan::Attribute,
+    seat::SeatIx,
     tests::{best, box_office},
 };
 
@@ -127,4 +129,40 @@ async fn subscribers_are_limited_and_stale_ones_reset() {
     assert!(old.next().await.unwrap().starts_with(b"id: "));
     drop(old);
     assert!(office.performance.subscribe(None).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn seats_for_wheelchairs_are_counted_apart() {
+    let office = box_office(300).await;
+    let performance = &office.performance;
+    let plan = std::sync::Arc::clone(performance.plan());
+    let with = |attribute| -> Vec<SeatIx> {
+        let seats = plan.seats();
+        seats
+            .filter(|seat| plan.has_attribute(*seat, attribute))
+            .collect()
+    };
+    let (spaces, companions) = (with(Attribute::Accessible), with(Attribute::Companion));
+    assert!(!spaces.is_empty() && !companions.is_empty());
+    let count = || {
+        let stock = performance.stock();
+        let sums = stock.iter().map(|zone| [zone.free, zone.free_for_wheelchairs]);
+        sums.fold([0, 0], |sum, zone| [sum[0] + zone[0], sum[1] + zone[1]])
+    };
+    let kept = u32::try_from(spaces.len() + companions.len()).unwrap();
+    assert_eq!(count(), [300 - kept, kept]);
+
+    let others: Vec<SeatIx> = plan
+        .seats()
+        .filter(|seat| !spaces.contains(seat) && !companions.contains(seat))
+        .collect();
+    performance.set_blocked(&others, true).await.unwrap();
+    assert_eq!(count(), [0, kept], "only they are left");
+    performance.set_blocked(&spaces, true).await.unwrap();
+    let freed = u32::try_from(companions.len()).unwrap();
+    assert_eq!(
+        count(),
+        [freed, 0],
+        "beside a space that is gone any visitor may sit"
+    );
 }

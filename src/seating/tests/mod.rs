@@ -104,9 +104,13 @@ impl BoxOffice {
         }
     }
 
-    /// Number of free seats.
+    /// Number of free seats, also those that are reserved for wheelchair users.
     pub(super) fn free(&self) -> u32 {
-        self.performance.stock().iter().map(|zone| zone.free).sum()
+        let stock = self.performance.stock();
+        stock
+            .iter()
+            .map(|zone| zone.free + zone.free_for_wheelchairs)
+            .sum()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::waiting_room::{
     journal::record::Event,
     state::AdmissionState,
     store::port::{Moment, QueueStore, Stock, StoreError},
-    types::{BoxOfficeReport, Phase},
+    types::{BoxOfficeReport, Phase, ZoneStock},
 };
 
 const BACKPRESSURE_EVERY: Duration = Duration::from_secs(1);
@@ -75,9 +75,10 @@ pub(crate) async fn next_call(
     Ok((state, Some(call)))
 }
 
-/// `None` before the first report.
+/// Also those for visitors with a wheelchair: the queue does not know who they are. `None` before the first
+/// report.
 fn seats_free(stock: &Stock) -> Option<u32> {
-    (!stock.zones.is_empty()).then(|| stock.zones.iter().map(|zone| zone.free).sum())
+    (!stock.zones.is_empty()).then(|| stock.zones.iter().map(ZoneStock::free_in_all).sum())
 }
 
 impl AdmissionController {
@@ -178,8 +179,8 @@ impl AdmissionController {
 
     /// A sale is sold out when every seat that was ever on sale is booked or blocked.
     fn stock_event(&self, stock: &Stock) -> Option<Event> {
-        let sold_out =
-            !stock.zones.is_empty() && stock.zones.iter().all(|zone| zone.free == 0 && zone.held == 0);
+        let is_gone = |zone: &ZoneStock| zone.free_in_all() == 0 && zone.held == 0;
+        let sold_out = !stock.zones.is_empty() && stock.zones.iter().all(is_gone);
         (!stock.zones.is_empty() && sold_out != self.context.store.settings().sold_out)
             .then_some(Event::Stock { sold_out })
     }

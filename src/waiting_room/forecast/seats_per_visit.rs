@@ -28,8 +28,10 @@ const DRIFT: f64 = 0.05;
 /// Seats of all zones together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SeatCounts {
-    /// Free seats.
+    /// Free seats that any visitor can have.
     pub free: u32,
+    /// Free seats for visitors with a wheelchair.
+    pub free_for_wheelchairs: u32,
     /// Held seats.
     pub held: u32,
     /// Booked seats.
@@ -42,9 +44,24 @@ impl SeatCounts {
         let sum = |of: fn(&ZoneStock) -> u32| zones.iter().map(of).fold(0, u32::saturating_add);
         (!zones.is_empty()).then(|| Self {
             free: sum(|it| it.free),
+            free_for_wheelchairs: sum(|it| it.free_for_wheelchairs),
             held: sum(|it| it.held),
             booked: sum(|it| it.booked),
         })
+    }
+
+    /// The counts by which visitors are called: also for the seats for visitors with a wheelchair.
+    pub(crate) fn to_call_for(self) -> Self {
+        Self {
+            free: self.free.saturating_add(self.free_for_wheelchairs),
+            free_for_wheelchairs: 0,
+            ..self
+        }
+    }
+
+    /// Whether no seat is left but those for visitors with a wheelchair.
+    pub(crate) fn has_only_wheelchair_spaces(self) -> bool {
+        self.free == 0 && self.held == 0 && self.free_for_wheelchairs > 0
     }
 }
 
@@ -134,6 +151,7 @@ mod tests {
         let (entropy, mut model) = (SeededEntropy::new(9), SeatsPerVisitModel::default());
         let mut now = SeatCounts {
             free: seats,
+            free_for_wheelchairs: 0,
             held: 0,
             booked: 0,
         };
@@ -188,6 +206,7 @@ mod tests {
         let stock = SeatsPerVisitModel::default().forecast(
             SeatCounts {
                 free: 10,
+                free_for_wheelchairs: 0,
                 held: 0,
                 booked: 0,
             },

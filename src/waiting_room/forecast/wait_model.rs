@@ -17,7 +17,7 @@ use crate::waiting_room::{
         late_arrivals::LateArrivalModel,
         observation::Observation,
         projection::{ProjectionInput, project},
-        seats_per_visit::SeatsPerVisitModel,
+        seats_per_visit::{SeatCounts, SeatsPerVisitModel},
         stock_reach,
         wait_table::{self, WaitPoint},
         zone_availability::AvailabilityDistances,
@@ -149,6 +149,9 @@ impl WaitModel {
     pub(crate) fn reason(&self, seen: &Observation<'_>) -> Option<DelayReason> {
         match seen.phase {
             Phase::SoldOut => Some(DelayReason::SoldOut),
+            Phase::OnSale if seen.seats.is_some_and(SeatCounts::has_only_wheelchair_spaces) => {
+                Some(DelayReason::OnlyWheelchairSpaces)
+            }
             Phase::OnSale => self
                 .lowered
                 .filter(|(_, since)| seen.now.since(*since) < REASON_LASTS)
@@ -175,9 +178,10 @@ impl WaitModel {
             lead_s: seen.admission.map_or(0.0, |s| s.show_forecast.lead_s),
             expected: seen.expected_entries(),
             late_arrivals: self.late_arrivals.forecast(seen),
-            stock: seen
-                .seats
-                .map(|seats| self.seats_per_visit.forecast(seats, seen.counts.active_visits)),
+            stock: seen.seats.map(|seats| {
+                self.seats_per_visit
+                    .forecast(seats.to_call_for(), seen.counts.active_visits)
+            }),
         };
         project(
             &input,

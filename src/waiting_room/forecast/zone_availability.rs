@@ -282,6 +282,7 @@ mod tests {
             let zones = ["R", "S", "A", "B"].map(|zone| ZoneStock {
                 zone: zone.into(),
                 free: 100 + u32::try_from(entropy.below(500)).unwrap(),
+                free_for_wheelchairs: 0,
                 held: 0,
                 booked: 0,
                 blocked: 0,
@@ -449,6 +450,7 @@ mod tests {
         let stock = |zone: &str, free| ZoneStock {
             zone: zone.into(),
             free,
+            free_for_wheelchairs: 0,
             held: 0,
             booked: 0,
             blocked: 0,

@@ -299,8 +299,12 @@ impl StatusReporter {
         }
     }
 
-    /// A command counts before what has happened, and an exception before a sale that is merely full.
+    /// A command counts before what has happened, and an exception before a sale that is merely full. That
+    /// most visitors can buy nothing counts before all that makes them wait longer.
     fn reason(&self, seen: &Observation<'_>, of_model: Option<DelayReason>) -> Option<DelayReason> {
+        if of_model == Some(DelayReason::OnlyWheelchairSpaces) {
+            return of_model;
+        }
         let is_commanded = !matches!(
             of_model,
             None | Some(DelayReason::AllSeatsHeld | DelayReason::AtCapacity)

@@ -193,6 +193,7 @@ impl QueueStatus<'_> {
             let (sum, last) = (&mut sum.stock, last.stock);
             "…".clone_into(&mut sum.zone);
             sum.free += last.free;
+            sum.free_for_wheelchairs += last.free_for_wheelchairs;
             sum.held += last.held;
             sum.booked += last.booked;
             sum.blocked += last.blocked;
@@ -364,6 +365,7 @@ mod tests {
         let stock = ZoneStock {
             zone: format!("Parterre {n}"),
             free: 1,
+            free_for_wheelchairs: 5,
             held: 2,
             booked: 3,
             blocked: 4,

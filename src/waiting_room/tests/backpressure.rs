@@ -40,6 +40,7 @@ fn report(sequence: u64, health: BoxOfficeHealth) -> BoxOfficeReport {
     let zones = vec![ZoneStock {
         zone: "R".into(),
         free: 9_000,
+        free_for_wheelchairs: 0,
         held: 0,
         booked: 0,
         blocked: 0,

@@ -430,6 +430,7 @@ fn sold_out_zone() -> ZoneStock {
     ZoneStock {
         zone: "R".into(),
         free: 0,
+        free_for_wheelchairs: 0,
         held: 0,
         booked: 90,
         blocked: 10,
@@ -455,6 +456,7 @@ async fn no_calls_while_sold_out_or_paused() {
     );
     let back = ZoneStock {
         free: 1,
+        free_for_wheelchairs: 0,
         booked: 89,
         ..sold_out_zone()
     };
@@ -507,6 +509,50 @@ async fn no_calls_while_sold_out_or_paused() {
         .await
         .unwrap();
     assert_eq!(late, CommandOutcome::Refused(CommandRefusal::Closed));
+    test.life.stop();
+}
+
+#[tokio::test]
+async fn wheelchair_spaces_keep_a_sale_open_but_promise_nothing() {
+    let dir = TempDir::new();
+    let test = new_test_room(&dir, config()).await;
+    test.passes(100);
+    let (_, token) = test.joined(1).await;
+    let report = |sequence, zone: ZoneStock| BoxOfficeReport {
+        sequence,
+        zones: vec![zone],
+        ..BoxOfficeReport::default()
+    };
+    test.room.receive_report(report(5, sold_out_zone()));
+    test.passes(100);
+    test.tick().await;
+    assert_eq!(test.room.phase(), Phase::SoldOut);
+    let spaces = ZoneStock {
+        free_for_wheelchairs: 6,
+        booked: 84,
+        ..sold_out_zone()
+    };
+    test.room.receive_report(report(6, spaces));
+    for _ in 0..2 {
+        test.tick().await;
+        test.passes(1);
+    }
+    assert_eq!(
+        (test.room.phase(), test.state(&token)),
+        (Phase::OnSale, EntryState::Called),
+        "the visitor may have a wheelchair"
+    );
+    let status: serde_json::Value = serde_json::from_slice(&test.room.status().json).unwrap();
+    let zone = &status["zones"][0];
+    assert_eq!(
+        (&status["reason"], &zone["free"], &zone["free_for_wheelchairs"]),
+        (&"only_wheelchair_spaces".into(), &0.into(), &6.into()),
+        "{status}"
+    );
+    assert_eq!(
+        status["available_to_distance"][2], 0,
+        "no seat for others: {status}"
+    );
     test.life.stop();
 }
 
@@ -815,6 +861,7 @@ async fn the_status_shows_zone_forecast_accuracy_and_reason() {
         let zone = |zone: &str, free| ZoneStock {
             zone: zone.into(),
             free,
+            free_for_wheelchairs: 0,
             held: 0,
             booked: 0,
             blocked: 0,

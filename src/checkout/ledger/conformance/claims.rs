@@ -2,7 +2,7 @@
 
 use super::fixtures::{Request, at, event, lease_request, open, performance_key, position, tickets};
 use crate::checkout::{
-    ledger::port::{ClaimOutcome, Ledger},
+    ledger::port::{ClaimOutcome, Ledger, SagaStart},
     order::{Order, OrderState, Reason},
     types::ClaimedSeats,
 };
@@ -181,15 +181,15 @@ pub(super) async fn a_closed_attempt_claims_nothing(ledger: &dyn Ledger) {
         ledger.claim(lease, 4, at(2)).await.unwrap(),
         ClaimOutcome::AttemptClosed
     );
-    let start = ledger.start_saga(
-        lease.order,
-        OrderState::Expired,
-        OrderState::InProgress,
-        Reason::LateMoney,
-        position("x"),
-        lease_request("b", 3),
-    );
-    let reopened = start.await.unwrap().unwrap();
+    let start = SagaStart {
+        from: OrderState::Expired,
+        to: OrderState::InProgress,
+        reason: Reason::LateMoney,
+        position: position("x"),
+        canceled_by: None,
+    };
+    let started = ledger.start_saga(lease.order, start, lease_request("b", 3));
+    let reopened = started.await.unwrap().unwrap();
     assert_eq!(
         ledger.claim(reopened.lease, 4, at(4)).await.unwrap(),
         ClaimOutcome::Claimed

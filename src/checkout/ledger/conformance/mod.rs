@@ -12,6 +12,7 @@ pub(crate) async fn all(ledger: &dyn Ledger) {
     orders::one_hold_has_one_open_attempt(ledger).await;
     orders::an_order_that_awaits_its_buyer_is_not_joined(ledger).await;
     orders::an_order_that_awaits_its_buyer_is_undone_for_good(ledger).await;
+    orders::a_cancellation_by_an_operator_is_logged_as_such(ledger).await;
     claims::a_seat_has_one_claim_and_its_fence_grows(ledger).await;
     claims::concurrent_claims_give_each_seat_once(ledger).await;
     claims::the_quota_is_enforced_and_restored(ledger).await;

@@ -7,8 +7,9 @@ use super::fixtures::{
 };
 use crate::{
     checkout::{
-        ledger::port::{FencedLease, Ledger, LedgerError, OpenOutcome, Position, SeatStoreEpoch},
+        ledger::port::{FencedLease, Ledger, LedgerError, OpenOutcome, Position, SagaStart, SeatStoreEpoch},
         order::{OrderState, Reason},
+        outcomes::OperatorCancellation,
         types::PerformanceKey,
     },
     kernel::{Subject, Timestamp},
@@ -140,16 +141,14 @@ pub(super) async fn an_order_that_awaits_its_buyer_is_undone_for_good(ledger: &d
         undoing: true,
         ..position("authorize")
     };
-    let cancel = || {
-        ledger.start_saga(
-            waiting.order,
-            OrderState::AwaitingPayment,
-            OrderState::Refunding,
-            Reason::CanceledBeforePayment,
-            undone.clone(),
-            lease_request("b", 2),
-        )
+    let start = SagaStart {
+        from: OrderState::AwaitingPayment,
+        to: OrderState::Refunding,
+        reason: Reason::CanceledBeforePayment,
+        position: undone.clone(),
+        canceled_by: None,
     };
+    let cancel = || ledger.start_saga(waiting.order, start.clone(), lease_request("b", 2));
     assert_eq!(cancel().await.unwrap().unwrap().position, undone);
     assert!(cancel().await.unwrap().is_none(), "once");
     let booked = ledger.book(waiting, tickets(&["B-2"]), event("order.booked"), at(3));
@@ -220,20 +219,41 @@ pub(super) async fn an_old_lease_changes_nothing(ledger: &dyn Ledger) {
             .any(|saga| saga.lease.order == old.order && saga.position.step == "claim"),
         "after a restart a node finds its own sagas"
     );
-    assert!(
-        ledger
-            .start_saga(
-                old.order,
-                OrderState::Paid,
-                OrderState::Refunding,
-                Reason::CanceledByBuyer,
-                position("x"),
-                lease_request("b", 0)
-            )
-            .await
-            .unwrap()
-            .is_none()
-    );
+    let start = SagaStart {
+        from: OrderState::Paid,
+        to: OrderState::Refunding,
+        reason: Reason::CanceledByBuyer,
+        position: position("x"),
+        canceled_by: None,
+    };
+    let started = ledger.start_saga(old.order, start, lease_request("b", 0));
+    assert!(started.await.unwrap().is_none(), "it is not paid");
+}
+
+pub(super) async fn a_cancellation_by_an_operator_is_logged_as_such(ledger: &dyn Ledger) {
+    let waiting = awaiting(ledger, &Request::new(16, &["B-3"]), at(9_000)).await;
+    let start = SagaStart {
+        from: OrderState::AwaitingPayment,
+        to: OrderState::Refunding,
+        reason: Reason::CanceledByOperatorBeforePayment,
+        position: Position {
+            undoing: true,
+            ..position("authorize")
+        },
+        canceled_by: Some(OperatorCancellation {
+            operator: "kim".into(),
+            reason: "the artist is ill".into(),
+        }),
+    };
+    let started = ledger.start_saga(waiting.order, start, lease_request("b", 2));
+    let saga = started.await.unwrap().unwrap();
+    let order = ledger.order(waiting.order).await.unwrap().unwrap();
+    assert_eq!(order.reason, Some(Reason::CanceledByOperatorBeforePayment));
+    let log = ledger.saga_log(waiting.order).await.unwrap();
+    let last = log.last().unwrap();
+    let told = (last.step.as_str(), last.state.as_str());
+    assert_eq!(told, ("authorize", "canceled_by_operator"));
+    ledger.release_claims(saga.lease, at(4)).await.unwrap();
 }
 
 pub(super) async fn webhooks_are_recorded_once(ledger: &dyn Ledger) {

@@ -4,9 +4,8 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{journal, rows::parse, transaction::TxResult};
 use crate::{
-    checkout::{
-        ledger::port::{FencedLease, LeaseRequest, LeasedSaga, LedgerError, Position, Progress},
-        order::{OrderState, Reason},
+    checkout::ledger::port::{
+        FencedLease, LeaseRequest, LeasedSaga, LedgerError, Position, Progress, SagaStart,
     },
     kernel::{OrderId, Timestamp},
 };
@@ -95,10 +94,7 @@ async fn append_saga_log(
 pub(super) async fn start_saga(
     db: &mut PgConnection,
     order: OrderId,
-    from: OrderState,
-    to: OrderState,
-    reason: Reason,
-    position: Position,
+    start: SagaStart,
     request: LeaseRequest,
 ) -> TxResult<Option<LeasedSaga>> {
     let id = order.to_string();
@@ -112,9 +108,9 @@ pub(super) async fn start_saga(
          AND state = $2 RETURNING visit, sale",
     )
     .bind(&id)
-    .bind(from.as_str())
-    .bind(to.as_str())
-    .bind(reason.to_string())
+    .bind(start.from.as_str())
+    .bind(start.to.as_str())
+    .bind(start.reason.to_string())
     .bind(request.now.as_millis())
     .fetch_optional(&mut *db)
     .await?;
@@ -132,28 +128,30 @@ pub(super) async fn start_saga(
          WHERE order_id = $1 RETURNING fence",
     )
     .bind(&id)
-    .bind(&position.saga)
-    .bind(&position.step)
+    .bind(&start.position.saga)
+    .bind(&start.position.step)
     .bind(request.now.as_millis())
     .bind(&request.owner)
     .bind(request.until.as_millis())
-    .bind(position.undoing)
+    .bind(start.position.undoing)
     .fetch_one(&mut *db)
     .await?;
     append_saga_log(
         db,
         &id,
-        &position.saga,
-        &[(position.step.clone(), position.log_state())],
+        &start.position.saga,
+        &[(start.position.step.clone(), start.log_state())],
         request.now,
     )
     .await?;
-    journal::append(db, &id, &format!("saga {}", position.saga), request.now).await?;
+    for change in start.journal_changes() {
+        journal::append(db, &id, &change, request.now).await?;
+    }
     Ok(Some(LeasedSaga {
         lease: FencedLease { order, fence },
         visit,
         sale,
-        position,
+        position: start.position,
     }))
 }
 

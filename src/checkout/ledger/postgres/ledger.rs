@@ -13,10 +13,10 @@ use crate::{
     checkout::{
         ledger::port::{
             ClaimOutcome, FencedLease, IdempotencyRecord, LeaseRequest, LeasedSaga, Ledger, LedgerError,
-            NewEvent, NewOrder, NewTicket, OpenOutcome, OutboxRow, Position, Progress, SagaLogEntry,
+            NewEvent, NewOrder, NewTicket, OpenOutcome, OutboxRow, Progress, SagaLogEntry, SagaStart,
             SeatStoreEpoch, TicketRow,
         },
-        order::{Order, OrderState, Reason},
+        order::{Order, OrderState},
         types::{ClaimedSeats, PerformanceKey},
     },
     kernel::{Entropy, OrderId, SaleId, Subject, Timestamp},
@@ -195,21 +195,16 @@ impl Ledger for PostgresLedger {
     async fn start_saga(
         &self,
         order: OrderId,
-        from: OrderState,
-        to: OrderState,
-        reason: Reason,
-        position: Position,
+        start: SagaStart,
         request: LeaseRequest,
     ) -> Result<Option<LeasedSaga>, LedgerError> {
-        let given = (order, from, to, reason, position, request);
+        let given = (order, start, request);
         // Not repeated after an unknown outcome: a second run would find the new state and report that
         // nothing started.
-        let start = self
-            .db
-            .write_once(given, |db, (order, from, to, reason, position, request)| {
-                Box::pin(leases::start_saga(db, order, from, to, reason, position, request))
-            });
-        Ok(start.await?)
+        let started = self.db.write_once(given, |db, (order, start, request)| {
+            Box::pin(leases::start_saga(db, order, start, request))
+        });
+        Ok(started.await?)
     }
 
     async fn lease_due_sagas(

@@ -4,9 +4,8 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{journal, rows::parse};
 use crate::{
-    checkout::{
-        ledger::port::{FencedLease, LeaseRequest, LeasedSaga, LedgerError, Position, Progress},
-        order::{OrderState, Reason},
+    checkout::ledger::port::{
+        FencedLease, LeaseRequest, LeasedSaga, LedgerError, Position, Progress, SagaStart,
     },
     kernel::{OrderId, Timestamp},
 };
@@ -64,10 +63,7 @@ pub(super) async fn record_progress(
 pub(super) async fn start_saga(
     db: &mut SqliteConnection,
     order: OrderId,
-    from: OrderState,
-    to: OrderState,
-    reason: Reason,
-    position: Position,
+    start: SagaStart,
     request: LeaseRequest,
 ) -> Result<Option<LeasedSaga>, LedgerError> {
     let id = order.to_string();
@@ -76,9 +72,9 @@ pub(super) async fn start_saga(
          AND state = ?2 RETURNING visit, sale",
     )
     .bind(&id)
-    .bind(from.as_str())
-    .bind(to.as_str())
-    .bind(reason.to_string())
+    .bind(start.from.as_str())
+    .bind(start.to.as_str())
+    .bind(start.reason.to_string())
     .bind(request.now.as_millis())
     .fetch_optional(&mut *db)
     .await?;
@@ -96,12 +92,12 @@ pub(super) async fn start_saga(
          WHERE order_id = ?1 RETURNING fence",
     )
     .bind(&id)
-    .bind(&position.saga)
-    .bind(&position.step)
+    .bind(&start.position.saga)
+    .bind(&start.position.step)
     .bind(request.now.as_millis())
     .bind(&request.owner)
     .bind(request.until.as_millis())
-    .bind(position.undoing)
+    .bind(start.position.undoing)
     .fetch_one(&mut *db)
     .await?;
     sqlx::query(
@@ -110,17 +106,19 @@ pub(super) async fn start_saga(
     )
     .bind(&id)
     .bind(request.now.as_millis())
-    .bind(&position.saga)
-    .bind(&position.step)
-    .bind(position.log_state())
+    .bind(&start.position.saga)
+    .bind(&start.position.step)
+    .bind(start.log_state())
     .execute(&mut *db)
     .await?;
-    journal::append(db, &id, &format!("saga {}", position.saga), request.now).await?;
+    for change in start.journal_changes() {
+        journal::append(db, &id, &change, request.now).await?;
+    }
     Ok(Some(LeasedSaga {
         lease: FencedLease { order, fence },
         visit,
         sale,
-        position,
+        position: start.position,
     }))
 }
 

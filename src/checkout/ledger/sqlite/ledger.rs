@@ -15,10 +15,10 @@ use crate::{
     checkout::{
         ledger::port::{
             ClaimOutcome, FencedLease, IdempotencyRecord, LeaseRequest, LeasedSaga, Ledger, LedgerError,
-            NewEvent, NewOrder, NewTicket, OpenOutcome, OutboxRow, Position, Progress, SagaLogEntry,
+            NewEvent, NewOrder, NewTicket, OpenOutcome, OutboxRow, Progress, SagaLogEntry, SagaStart,
             SeatStoreEpoch, TicketRow,
         },
-        order::{Order, OrderState, Reason},
+        order::{Order, OrderState},
         types::{ClaimedSeats, PerformanceKey},
     },
     kernel::{OrderId, SaleId, Subject, Timestamp},
@@ -183,13 +183,10 @@ impl Ledger for SqliteLedger {
     async fn start_saga(
         &self,
         order: OrderId,
-        from: OrderState,
-        to: OrderState,
-        reason: Reason,
-        position: Position,
+        start: SagaStart,
         request: LeaseRequest,
     ) -> Result<Option<LeasedSaga>, LedgerError> {
-        self.write(move |db| Box::pin(leases::start_saga(db, order, from, to, reason, position, request)))
+        self.write(move |db| Box::pin(leases::start_saga(db, order, start, request)))
             .await
     }
 

@@ -27,6 +27,7 @@ pub(crate) struct GatewayPayment {
     pub(crate) amount: Option<Money>,
     card: String,
     pub(crate) captures: u32,
+    pub(crate) refunds: u32,
 }
 
 /// A fake gateway. The card decides how a payment goes.
@@ -74,6 +75,7 @@ impl CrashingGateway {
                 amount: None,
                 card: String::new(),
                 captures: 0,
+                refunds: 0,
             };
             let settled = change(payments.entry(key.to_owned()).or_insert_with(unknown));
             if self.is_silent() {
@@ -120,6 +122,7 @@ impl PaymentGateway for CrashingGateway {
                 amount: Some(charge.amount),
                 card: card.into(),
                 captures: 0,
+                refunds: 0,
             };
             let mut payments = self.0.payments.lock();
             let payment = payments.entry(charge.key.clone()).or_insert(fresh).clone();
@@ -180,6 +183,7 @@ impl PaymentGateway for CrashingGateway {
             PaymentState::Refunded => SettleOutcome::Done,
             PaymentState::Captured if payment.amount == Some(amount) => {
                 payment.state = PaymentState::Refunded;
+                payment.refunds += 1;
                 SettleOutcome::Done
             }
             _ => refused(),

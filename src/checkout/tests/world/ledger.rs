@@ -9,10 +9,10 @@ use crate::{
     checkout::{
         ledger::port::{
             ClaimOutcome, FencedLease, IdempotencyRecord, LeaseRequest, LeasedSaga, Ledger, LedgerError,
-            NewEvent, NewOrder, NewTicket, OpenOutcome, OutboxRow, Position, Progress, SagaLogEntry,
+            NewEvent, NewOrder, NewTicket, OpenOutcome, OutboxRow, Progress, SagaLogEntry, SagaStart,
             SeatStoreEpoch, TicketRow,
         },
-        order::{Order, OrderState, Reason},
+        order::{Order, OrderState},
         types::{ClaimedSeats, PerformanceKey},
     },
     kernel::{OrderId, SaleId, Subject, Timestamp},
@@ -47,8 +47,7 @@ crashing! {
     fn close_order(lease: FencedLease, state: OrderState, event: Option<NewEvent>,
                    payment_check_at: Option<Timestamp>, at: Timestamp) -> ();
     fn record_progress(lease: FencedLease, progress: Progress) -> ();
-    fn start_saga(order: OrderId, from: OrderState, to: OrderState, reason: Reason, position: Position,
-                  request: LeaseRequest) -> Option<LeasedSaga>;
+    fn start_saga(order: OrderId, start: SagaStart, request: LeaseRequest) -> Option<LeasedSaga>;
     fn lease_due_sagas(request: LeaseRequest, include_own: bool, limit: u32) -> Vec<LeasedSaga>;
     fn record_webhook(gateway: &str, event: &str, at: Timestamp) -> bool;
     fn record_event_delivery(order: OrderId, sequence: i64, at: Timestamp) -> ();

@@ -22,7 +22,7 @@ use testkit::Postgres;
 pub(super) use self::{
     crash_point::CrashPoint,
     gateway::{CrashingGateway, FakeGateway},
-    timing::PAYMENT_PAGE_TIMEOUT,
+    timing::{DOORS_OPEN_IN, PAYMENT_PAGE_TIMEOUT},
 };
 use self::{
     gateway::GatewayPayment,
@@ -143,6 +143,7 @@ impl World {
         };
         let payment_timeout = PAYMENT_PAGE_TIMEOUT / 5;
         let timing = Timing {
+            doors_open_at: clock.now().plus(DOORS_OPEN_IN),
             clock,
             payment_timeout,
         };
@@ -358,7 +359,7 @@ async fn open(
             sale: performance_key().sale,
             title: "Spring".into(),
             seats_per_customer_max: 4,
-            doors_open_at: [(performance_key().performance, Timestamp::from_millis(i64::MAX))].into(),
+            doors_open_at: [(performance_key().performance, timing.doors_open_at)].into(),
         }],
         issuer: "https://tickets.example".into(),
         order_response_wait: Duration::from_secs(20),

@@ -8,7 +8,7 @@ const id = location.pathname.split("/")[2];
 const base = `/v1/orders/${id}`;
 const $ = (selector) => document.querySelector(selector);
 const GIVEN_UP = ["canceled_before_payment", "payment_page_timed_out"];
-const UNPAID = [...GIVEN_UP, "replaced"];
+const UNPAID = [...GIVEN_UP, "replaced", "canceled_by_operator_before_payment"];
 const MOVING = ["in_progress", "awaiting_payment", "refunding"];
 
 let order;
@@ -58,10 +58,12 @@ function tell(heading, text) {
 
 const list_in = (data, name) => (Array.isArray(data) ? data : (data?.[name] ?? []));
 
-/** The parts of the keys of heading and text: more than the state where no money was taken. */
+/** The parts of the keys of heading and text: more than the state where no money was taken, or an operator canceled. */
 function words_of_state() {
-  if (!UNPAID.includes(order.reason)) return [order.state, order.state];
-  return order.state === "refunding" ? ["canceling", "canceling"] : [order.state, order.reason];
+  const { state, reason } = order;
+  if (state === "refunding" && UNPAID.includes(reason)) return ["canceling", "canceling"];
+  const has_own_text = UNPAID.includes(reason) || (state === "canceled" && reason === "canceled_by_operator");
+  return has_own_text ? [state, reason] : [state, state];
 }
 
 function render() {

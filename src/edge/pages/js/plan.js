@@ -3,6 +3,7 @@
 // Bit by bit in `plan.kinds`; the last part is the attribute's name in the plan.
 const KINDS = ["seats.kind.accessible", "seats.kind.companion", "seats.kind.restricted_view"];
 const kind_bit = (name) => (1 << (KINDS.indexOf(`seats.kind.${name}`) + 1)) >> 1;
+const [SPACE, COMPANION] = ["accessible", "companion"].map(kind_bit);
 const number_of = (value, fallback = 0) => (Number.isFinite(value) ? value : fallback);
 
 export function read_plan(json) {
@@ -67,6 +68,18 @@ export function recount(plan) {
     section.free = 0;
     for (let i = section.first; i < section.last; i++) if (plan.state[i] === 0) section.free += 1;
   }
+}
+
+/** Whether a seat is kept for wheelchair users: a space for them, or a companion's seat beside a space that is not sold. */
+export function is_kept(plan, i) {
+  if (plan.kinds[i] & SPACE) return true;
+  if (!(plan.kinds[i] & COMPANION)) return false;
+  const row = plan.rows[plan.row_of[i]];
+  return [-1, 1].some((step) => {
+    let beside = i + step;
+    while (beside >= row.first && beside < row.last && plan.kinds[beside] & COMPANION) beside += step;
+    return beside >= row.first && beside < row.last && plan.kinds[beside] & SPACE && plan.state[beside] < 2;
+  });
 }
 
 /** What is special about a seat, as keys of texts. */

@@ -11,6 +11,7 @@ const words = {
     left: "{n} left",
     in_baskets: "All in baskets",
     gone: "Sold out",
+    only_wheelchairs: "Only wheelchair places",
     likely: "Likely still there at your turn",
     uncertain: "May be gone by your turn",
     unlikely: "Probably gone before your turn",
@@ -26,6 +27,7 @@ const words = {
     box_office_busy: "Booking is busy inside, so people go in a little more slowly for the moment.",
     visit_limit_lowered: "Fewer people are let in at once now, so the wait has grown.",
     all_seats_held: "All remaining seats are in other people's baskets. Seats that come back are offered in the order of the queue.",
+    only_wheelchair_spaces: "Only wheelchair places are left. Your place is kept: seats that come back are offered in the order of the queue.",
     slower_than_forecast: "More people than expected came when called, or stay longer inside, so the wait has grown.",
     at_capacity: "It is full inside at the moment. People go in as others come out.",
   },
@@ -36,6 +38,7 @@ const words = {
     left: "{n}석 남음",
     in_baskets: "모두 선택 중",
     gone: "매진",
+    only_wheelchairs: "휠체어석만 남음",
     likely: "내 차례에도 남아 있을 것 같습니다",
     uncertain: "내 차례에는 없을 수도 있습니다",
     unlikely: "내 차례 전에 매진될 것 같습니다",
@@ -51,6 +54,7 @@ const words = {
     box_office_busy: "예매창이 붐벼 잠시 천천히 모시고 있습니다.",
     visit_limit_lowered: "동시에 들어가는 인원을 줄여 시간이 길어졌습니다.",
     all_seats_held: "남은 좌석을 모두 다른 분들이 고르고 계십니다. 다시 나오는 좌석은 대기 순서대로 안내해 드립니다.",
+    only_wheelchair_spaces: "휠체어석만 남았습니다. 순서는 그대로 유지되며, 다시 나오는 좌석은 순서대로 안내해 드립니다.",
     slower_than_forecast: "예상보다 많은 분이 들어오시거나 오래 계셔서 시간이 길어졌습니다.",
     at_capacity: "지금 안이 가득 차서, 나오시는 분이 계실 때마다 한 분씩 모시고 있습니다.",
   },
@@ -61,6 +65,7 @@ const words = {
     left: "残り{n}席",
     in_baskets: "すべて選択中",
     gone: "完売",
+    only_wheelchairs: "車いす席のみ",
     likely: "順番のころも残っていそうです",
     uncertain: "順番の前になくなるかもしれません",
     unlikely: "順番の前に完売しそうです",
@@ -76,6 +81,7 @@ const words = {
     box_office_busy: "購入手続きが混み合っているため、ご入場のペースを一時的に落としています。",
     visit_limit_lowered: "同時にご入場いただく人数を減らしたため、お待ち時間が延びました。",
     all_seats_held: "残りのお席はすべて、ほかの方が選択中です。戻ったお席は順番どおりにご案内します。",
+    only_wheelchair_spaces: "残りは車いす席のみです。順番はそのまま保たれ、戻ったお席は順番どおりにご案内します。",
     slower_than_forecast: "予想より多くの方が入場されたか、長くご利用のため、お待ち時間が延びました。",
     at_capacity: "ただいま満員のため、空き次第順にご案内します。",
   },
@@ -130,8 +136,10 @@ function tell(line, text) {
   line.hidden = !text;
 }
 
+const left_of = ({ free, held, free_for_wheelchairs }) => (free ? "left" : held ? "in_baskets" : free_for_wheelchairs ? "only_wheelchairs" : "gone");
+
 function tell_zones(list, distance) {
-  const rows = list.map((zone) => [t("zone", zone), t(zone.free ? "left" : zone.held ? "in_baskets" : "gone", { n: count(zone.free) }), chance_of(zone, distance)]);
+  const rows = list.map((zone) => [t("zone", zone), t(left_of(zone), { n: count(zone.free) }), chance_of(zone, distance)]);
   const is_news = zones.dataset.rows !== JSON.stringify(rows);
   zones.dataset.rows = JSON.stringify(rows);
   heading.hidden = !rows.length;

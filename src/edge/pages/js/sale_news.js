@@ -8,8 +8,9 @@ const of_phase = { paused: "seats.paused", sold_out: "seats.sold_out", closed: "
 export async function follow_news(base) {
   const answer = await call("GET", `${base}/status`);
   if (answer.ok) {
-    const { phase, notice } = answer.data;
-    note("news", [of_phase[phase] && t(of_phase[phase]), notice].filter(Boolean).join(" "));
+    const { phase, reason, notice } = answer.data;
+    const text = reason === "only_wheelchair_spaces" ? "seats.only_wheelchairs_news" : of_phase[phase];
+    note("news", [text && t(text), notice].filter(Boolean).join(" "));
   }
   setTimeout(follow_news, jitter(answer.retry_ms || LOOK_MS), base);
 }

@@ -1,5 +1,5 @@
 import { call, key, now, pause, jitter, on_wake } from "./api.js";
-import { read_plan, label, kinds_of } from "./plan.js";
+import { read_plan, label, kinds_of, is_kept } from "./plan.js";
 import { seat_map } from "./map.js";
 import { seat_list } from "./seat_list.js";
 import { follow } from "./availability.js";
@@ -237,12 +237,12 @@ function sum() {
 }
 
 function render_zones() {
-  const free = plan.categories.map(() => 0);
-  const for_wheelchairs = plan.categories.map(() => 0);
+  // Free for everybody, kept for wheelchair users and their companions, and the spaces among those.
+  const [free, kept, for_wheelchairs] = [0, 0, 0].map(() => plan.categories.map(() => 0));
   for (let i = 0; i < plan.total; i++) {
     if (plan.state[i]) continue;
-    free[plan.category[i]] += 1;
-    for_wheelchairs[plan.category[i]] += plan.kinds[i] & 1;
+    (is_kept(plan, i) ? kept : free)[plan.category[i]] += 1;
+    for_wheelchairs[plan.category[i]] += plan.kinds[i] & WHEELCHAIR_SPACE;
   }
   const box = $("#zones");
   if (box.children.length !== plan.categories.length)
@@ -262,10 +262,10 @@ function render_zones() {
       }),
     );
   [...box.children].forEach((item, i) => {
-    const possible = free[i] >= quantity && for_wheelchairs[i] >= wheelchairs;
+    const possible = wheelchairs ? free[i] + kept[i] >= quantity && for_wheelchairs[i] >= wheelchairs : free[i] >= quantity;
     item.firstChild.disabled = !possible;
     if (wheelchairs) return put(item.querySelector(".left"), possible ? t("seats.best_wheelchair", { n: quantity, left: count(for_wheelchairs[i]) }) : t("seats.no_wheelchair"));
-    put(item.querySelector(".left"), free[i] ? t("seats.best", { n: quantity, left: count(free[i]) }) : t("seats.zone_gone"));
+    put(item.querySelector(".left"), free[i] ? t("seats.best", { n: quantity, left: count(free[i]) }) : t(kept[i] ? "seats.only_wheelchairs" : "seats.zone_gone"));
   });
 }
 
