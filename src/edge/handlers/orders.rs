@@ -319,9 +319,21 @@ fn order_response(outcome: PlaceOutcome) -> HandlerResult {
             Ok(order_with_location(StatusCode::CREATED, &order))
         }
         PlaceOutcome::InProgress(order) => Ok(order_with_location(StatusCode::ACCEPTED, &order)),
-        PlaceOutcome::Declined { order, reason } => Err(Problem::new(ProblemType::PaymentDeclined)
-            .with("order", &order)
-            .with("reason", &reason)),
+        PlaceOutcome::Declined {
+            order,
+            reason,
+            is_hold_over,
+        } => {
+            let problem = Problem::new(ProblemType::PaymentDeclined)
+                .with("order", &order)
+                .with("reason", &reason)
+                .with("hold_over", &is_hold_over);
+            Err(if is_hold_over {
+                problem.detail("the time for other cards is over; the seats are free again")
+            } else {
+                problem
+            })
+        }
         PlaceOutcome::HoldGone { alternatives } => {
             Err(Problem::new(ProblemType::HoldGone).with("alternatives", &alternatives))
         }
