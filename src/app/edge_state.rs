@@ -13,6 +13,7 @@ use crate::{
         auth::cookies::{CookieRules, SaleCookies},
         overload::{
             anonymous_seats::AnonymousSeats,
+            client_slot::ClientSlots,
             proof_of_work::ProofOfWork,
             rate_limit::IpRateLimit,
             shed::{InFlightLimit, LoadShedder},
@@ -59,6 +60,7 @@ pub(super) fn app_state(
                 Arc::clone(&context.clock),
             ),
             anonymous_seats: AnonymousSeats::new(limits.anonymous_seats_per_ip_max),
+            draw_lists: ClientSlots::default(),
         },
         proof_of_work: ProofOfWork::new(
             settings.proof_of_work(),

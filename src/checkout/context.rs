@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 use parking_lot::Mutex;
 
 use crate::checkout::{
-    ledger::port::{LeaseRequest, Ledger},
+    ledger::port::{LeaseRequest, Ledger, LedgerError},
     order_limiter::OrderLimiter,
     outbox::EventPublisher,
     payment::PaymentGateway,
@@ -14,7 +14,7 @@ use crate::checkout::{
     types::{CheckoutStats, Config, PerformanceKey, SaleConfig},
 };
 use crate::{
-    kernel::{Clock, Entropy, SaleId, Timestamp},
+    kernel::{Clock, Entropy, HoldId, SaleId, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle},
 };
 
@@ -67,6 +67,19 @@ impl CheckoutContext {
     /// When a buyer who is sent to the gateway's page now, or asked for another card, loses the seats.
     pub(crate) fn payment_page_deadline(&self) -> Timestamp {
         self.clock.now().plus(self.config.payment_page_timeout)
+    }
+
+    /// Until when a hold of which a payment failed may be paid in another way. Counted from the first failure,
+    /// so that declined cards do not keep seats for ever. `None` while none failed.
+    pub(crate) async fn retry_deadline(&self, hold: HoldId) -> Result<Option<Timestamp>, LedgerError> {
+        let failed_at = self.ledger.first_failure_at(hold).await?;
+        Ok(failed_at.map(|failed_at| failed_at.plus(self.config.payment_page_timeout)))
+    }
+
+    /// Whether no further payment for the hold may begin.
+    pub(crate) async fn are_retries_over(&self, hold: HoldId) -> Result<bool, LedgerError> {
+        let deadline = self.retry_deadline(hold).await?;
+        Ok(deadline.is_some_and(|deadline| self.clock.now() >= deadline))
     }
 
     pub(crate) fn sale(&self, sale: &SaleId) -> Option<&SaleConfig> {

@@ -45,6 +45,8 @@ pub enum PlaceOutcome {
         order: OrderView,
         /// Code of the reason, for instance `declined:insufficient_funds`.
         reason: String,
+        /// Whether the time for other cards is over, so that the seats are free again.
+        is_hold_over: bool,
     },
     /// The hold has expired, or another order owns a seat.
     HoldGone {

@@ -95,7 +95,8 @@ pub(super) async fn place_order(
 }
 
 /// Opens the order. A payment for the same hold that waits at the gateway's page is voided first, because its
-/// buyer has left that page; while this is not confirmed, no second payment begins.
+/// buyer has left that page; while this is not confirmed, no second payment begins. Once the time for other
+/// cards is over it is not voided: the buyer can still complete it.
 async fn open(context: &Arc<CheckoutContext>, order: NewOrder) -> Result<OpenOutcome, CheckoutError> {
     let opened = context
         .ledger
@@ -104,6 +105,9 @@ async fn open(context: &Arc<CheckoutContext>, order: NewOrder) -> Result<OpenOut
     let OpenOutcome::AwaitingBuyer(former) = opened else {
         return Ok(opened);
     };
+    if context.are_retries_over(order.hold).await? {
+        return Ok(OpenOutcome::Existing(former));
+    }
     cancellation::replace_waiting(context, former).await?;
     let closed = wait_until(context, former, |order| order.state != OrderState::Refunding);
     context.order_limiter.while_idle(closed).await?;
@@ -148,8 +152,11 @@ pub(super) async fn outcome_of(
     let order = context.ledger.order(id).await?;
     let order = order
         .ok_or_else(|| LedgerError::Unavailable("an order that was opened is not in the ledger".into()))?;
+    let is_declined = order.state == OrderState::Declined;
+    let is_hold_over = is_declined && context.are_retries_over(order.hold).await?;
     let declined = |order: &Order| PlaceOutcome::Declined {
         order: order.view(),
+        is_hold_over,
         reason: order
             .reason
             .as_ref()

@@ -19,6 +19,7 @@ use crate::{
         overload::{
             anonymous_seats::AnonymousSeats,
             client_ip::Network,
+            client_slot::ClientSlots,
             health::HealthCounters,
             proof_of_work::ProofOfWork,
             rate_limit::IpRateLimit,
@@ -137,6 +138,8 @@ pub struct ClientLimits {
     pub hold_requests: RateLimit<VisitId>,
     /// Seats that anonymous visitors hold at once.
     pub anonymous_seats: AnonymousSeats,
+    /// Lists of draw entries that are being sent.
+    pub draw_lists: ClientSlots,
 }
 
 impl ClientLimits {

@@ -1,6 +1,7 @@
 //! Infrastructure that knows no word of ticketing: databases, Redis, keys and signatures, HTTP client,
 //! shutdown.
 
+pub mod blocking_work;
 pub mod drand;
 pub mod encryption;
 pub mod group_commit;

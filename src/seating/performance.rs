@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::kernel::{Clock, Entropy, HoldId, Subject, Timestamp};
+use crate::platform::shutdown::TaskPanicked;
 
 use crate::seating::{
     allocation::{best_available::alternatives, windows::is_reserved_seat},
@@ -270,8 +271,14 @@ impl Performance {
 
     /// `{"version", "seats": {guid: state}}` of all seats or of one section. `None` when there is no such
     /// section.
-    pub fn snapshot_json(&self, section: Option<&str>) -> Option<EncodedSnapshot> {
-        self.availability.snapshot_json(section)
+    ///
+    /// # Errors
+    /// The process has stopped.
+    pub async fn snapshot_json(
+        &self,
+        section: Option<&str>,
+    ) -> Result<Option<EncodedSnapshot>, TaskPanicked> {
+        self.availability.snapshot_json(section).await
     }
 
     /// All states in binary: the version (`u64`, little-endian), the number of seats (`u32`, little-endian),

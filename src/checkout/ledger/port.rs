@@ -294,8 +294,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Records the outcome of one action and the intent of the next, and renews the lease.
     async fn record_progress(&self, lease: FencedLease, progress: Progress) -> Result<(), LedgerError>;
 
-    /// Starts a saga on an order, which takes the lease from its present holder. `None` if the order is in
-    /// another state than expected.
+    /// Starts a saga at `position` on an order in state `from`, which takes the lease from its present
+    /// holder. `None` in another state.
     async fn start_saga(
         &self,
         order: OrderId,
@@ -360,6 +360,9 @@ pub trait Ledger: Send + Sync + 'static {
         buyer: &Subject,
         key: &str,
     ) -> Result<Option<IdempotencyRecord>, LedgerError>;
+
+    /// When the first of the hold's payments ended without tickets.
+    async fn first_failure_at(&self, hold: HoldId) -> Result<Option<Timestamp>, LedgerError>;
 
     /// The buyer's orders of one sale, newest first, at most 200.
     async fn orders_of(&self, sale: &SaleId, buyer: &Subject) -> Result<Vec<Order>, LedgerError>;

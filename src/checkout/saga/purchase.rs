@@ -121,8 +121,8 @@ async fn release_hold(step: &StepContext) -> StepResult {
     Ok(StepOutcome::Done)
 }
 
-/// Frees the seats of a buyer who gave them up or stayed away, and those of an order that an operator
-/// canceled. Other buyers keep their hold, for another card.
+/// Frees the seats of a buyer who gave them up, stayed away or has used up the time for other cards, and those
+/// of an order that an operator canceled. Other buyers keep their hold, for another card.
 ///
 /// A seat store that misses this call would keep the seats for a payment that has ended.
 async fn release_seats(
@@ -137,20 +137,26 @@ async fn release_seats(
         | Reason::CanceledByOperatorBeforePayment
         | Reason::PaymentPageTimedOut => seats.release(key, order.hold, &order.seat_ids()).await,
         _ => {
-            seats
-                .return_to_hold(key, order.hold, hold_deadline(step, order))
-                .await
+            let until = hold_deadline(step, order).await?;
+            if until > step.now() {
+                seats.return_to_hold(key, order.hold, until).await
+            } else {
+                seats.release(key, order.hold, &order.seat_ids()).await
+            }
         }
     })
 }
 
-/// A buyer who was at the gateway's page keeps the deadline that they were told.
-fn hold_deadline(step: &StepContext, order: &Order) -> Timestamp {
-    if order.payment_url.is_some() {
+/// Until when the hold of a failed payment lasts. A buyer who was at the gateway's page keeps the deadline that
+/// they were told; further failures do not prolong what the first left.
+async fn hold_deadline(step: &StepContext, order: &Order) -> Result<Timestamp, LedgerError> {
+    let until = if order.payment_url.is_some() {
         order.payment_deadline
     } else {
         step.checkout.payment_page_deadline()
-    }
+    };
+    let retries_end = step.checkout.retry_deadline(order.hold).await?;
+    Ok(retries_end.map_or(until, |end| end.min(until)))
 }
 
 /// The seat store granted seats that the ledger has given to other orders, so it has lost data. Tells it the

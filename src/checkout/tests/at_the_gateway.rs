@@ -217,3 +217,68 @@ async fn a_decline_at_the_gateway_leaves_the_hold() {
         world.shut_down().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn declined_cards_do_not_keep_seats_for_ever() {
+    let clock = manual_clock();
+    for world in worlds(&clock).await {
+        let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
+        let first = world.pay(1, hold, "tok_declined", "k1").await;
+        assert!(
+            matches!(
+                first,
+                PlaceOutcome::Declined {
+                    is_hold_over: false,
+                    ..
+                }
+            ),
+            "{first:?}"
+        );
+        let end = clock.now().plus(PAYMENT_PAGE_TIMEOUT);
+        assert_eq!(world.seats.deadline(hold), Some(end), "time for another card");
+
+        clock.advance(PAYMENT_PAGE_TIMEOUT.saturating_sub(A_MOMENT));
+        let second = world.pay(1, hold, "tok_declined", "k2").await;
+        assert!(
+            matches!(
+                second,
+                PlaceOutcome::Declined {
+                    is_hold_over: false,
+                    ..
+                }
+            ),
+            "{second:?}"
+        );
+        assert_eq!(world.seats.deadline(hold), Some(end), "no more than before");
+
+        // Begun in time, declined after it.
+        let PlaceOutcome::AwaitingPayment(third) = world.pay(1, hold, "tok_redirect", "k3").await else {
+            panic!("no redirect")
+        };
+        clock.advance(A_MOMENT);
+        let other_card = world.pay(1, hold, "tok_ok", "k4").await;
+        assert!(
+            matches!(&other_card, PlaceOutcome::AwaitingPayment(order) if order.id == third.id),
+            "the payment that can still succeed goes on: {other_card:?}"
+        );
+        let key = payment_key(&world, third.id).await;
+        let reason = "insufficient_funds".into();
+        world.gateway.set(&key, PaymentState::Declined { reason });
+        let confirmed = world.checkout.confirm(third.id, &buyer(1)).await.unwrap();
+        assert!(
+            matches!(
+                confirmed,
+                Some(PlaceOutcome::Declined {
+                    is_hold_over: true,
+                    ..
+                })
+            ),
+            "{confirmed:?}"
+        );
+        assert!(world.seats.hold(&buyer(2), &["A-1"]).is_some(), "free at once");
+        let late = world.pay(1, hold, "tok_ok", "k5").await;
+        assert!(matches!(late, PlaceOutcome::HoldGone { .. }), "{late:?}");
+        world.check_invariants().await;
+        world.shut_down().await;
+    }
+}

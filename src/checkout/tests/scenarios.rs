@@ -146,7 +146,7 @@ async fn repeated_requests_are_one_order() {
 async fn after_a_declined_card_the_hold_can_be_paid_again() {
     let world = World::new().await;
     let hold = world.seats.hold(&buyer(1), &["A-1"]).unwrap();
-    let PlaceOutcome::Declined { order, reason } = world.pay(1, hold, "tok_declined", "k1").await else {
+    let PlaceOutcome::Declined { order, reason, .. } = world.pay(1, hold, "tok_declined", "k1").await else {
         panic!("not declined")
     };
     assert_eq!(

@@ -16,7 +16,6 @@ use std::{
 };
 
 use axum::body::Body;
-use dashmap::DashMap;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{HeaderValue, Method, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -40,12 +39,11 @@ use crate::{
         connection::{
             hijack::{self, Hijack},
             refusal,
-            slot::ConnectionSlot,
             spare_files::{SpareFiles, is_out_of_files},
             timeouts::{ConnectionTimeouts, InFlight, InFlightGuard, TimeoutStream},
         },
         dispatch::Dispatcher,
-        overload::client_ip::client_network,
+        overload::client_slot::ClientSlots,
     },
     platform::shutdown::Lifecycle,
 };
@@ -95,7 +93,7 @@ pub async fn serve(
         dispatcher,
         limits,
         lifecycle,
-        open_by_network: Arc::default(),
+        connections: ClientSlots::default(),
     };
     loop {
         // Beyond the limit new connections wait in the kernel's queue, not in this process's memory.
@@ -138,17 +136,14 @@ struct Acceptor {
     dispatcher: Dispatcher,
     limits: ConnectionLimits,
     lifecycle: Lifecycle,
-    /// Open connections by [`client_network`].
-    open_by_network: Arc<DashMap<IpAddr, u32>>,
+    /// Open connections of each client.
+    connections: ClientSlots,
 }
 
 impl Acceptor {
     fn spawn_connection(&self, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        let Some(slot) = ConnectionSlot::take(
-            &self.open_by_network,
-            client_network(peer.ip()),
-            self.limits.connections_per_ip_max,
-        ) else {
+        let limit = self.limits.connections_per_ip_max;
+        let Some(slot) = self.connections.take(peer.ip(), limit) else {
             metrics::counter!("stagedoor_connections_rejected_total").increment(1);
             return;
         };

@@ -3,7 +3,6 @@
 pub mod acceptor;
 pub(crate) mod hijack;
 mod refusal;
-mod slot;
 mod spare_files;
 pub(crate) mod sse;
 pub mod timeouts;

@@ -40,9 +40,9 @@ pub(crate) fn language(app: &AppState, uri: &Uri, headers: &HeaderMap) -> Lang {
 /// The last value of a query parameter, as it is written in the address.
 pub(crate) fn query_value<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
     let mut pairs = uri.query()?.rsplit('&');
-    pairs.find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then_some(value)
+    pairs.find_map(|pair| match pair.strip_prefix(name)? {
+        "" => Some(""),
+        value => value.strip_prefix('='),
     })
 }
 

@@ -1,13 +1,14 @@
 //! Operations of the random draw: the published values, the list of entries, and a visitor's own receipt.
 
-use std::convert::Infallible;
+use std::fmt::Write as _;
 
 use axum::{
     body::Body,
+    extract::State,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,7 +18,11 @@ use crate::{
     edge::{
         auth::extractors::{QueueHolder, SaleRoom},
         errors::problem::{Problem, ProblemType},
+        handlers::request::ClientAddress,
+        overload::client_slot::ClientSlot,
+        state::WaitingRoomState,
     },
+    platform::shutdown::TaskPanicked,
     waiting_room::{DrawLeaves, ReceiptOutcome, draw::Digest},
 };
 
@@ -26,6 +31,14 @@ const PENDING_CACHE: &str = "public, max-age=1";
 /// `Cache-Control` of what never changes again.
 const DRAWN_CACHE: &str = "public, max-age=3600";
 const OCTET_STREAM: &str = "application/octet-stream";
+/// Length of a leaf in JSON: 64 digits, quotation marks, a comma.
+const JSON_LEAF_BYTES: usize = 67;
+
+/// Lists that one client is being sent at once. A client may read slowly; the others still get theirs.
+const LISTS_PER_CLIENT_MAX: u32 = 2;
+
+/// Some leaves, encoded.
+type Block = Result<Bytes, TaskPanicked>;
 
 /// The entries of a draw. The response is streamed: a draw may have a million of them.
 #[derive(Serialize, ToSchema)]
@@ -63,11 +76,18 @@ pub async fn draw(SaleRoom { room, .. }: SaleRoom, headers: HeaderMap) -> Handle
 }
 
 /// `GET /v1/sales/{sale}/draw/entries`: the leaves, as JSON or as 32 bytes each.
-pub async fn entries(SaleRoom { room, .. }: SaleRoom, headers: HeaderMap) -> HandlerResult {
+pub async fn entries(
+    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
+    SaleRoom { room, .. }: SaleRoom,
+    ClientAddress(address): ClientAddress,
+    headers: HeaderMap,
+) -> HandlerResult {
     let leaves = room
         .draw_leaves()
         .ok_or_else(|| no_draw().detail("the entries are not published yet"))?;
-    let leaves = leaves.map_err(|()| Problem::new(ProblemType::Overloaded).retry_after_s(10))?;
+    let busy = || Problem::new(ProblemType::Overloaded).retry_after_s(app.retry_after_jitter_s(5, 20));
+    let slot = app.limits.draw_lists.take(address, LISTS_PER_CLIENT_MAX);
+    let (slot, leaves) = (slot.ok_or_else(busy)?, leaves.map_err(|()| busy())?);
     let is_binary = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
@@ -76,7 +96,7 @@ pub async fn entries(SaleRoom { room, .. }: SaleRoom, headers: HeaderMap) -> Han
     let mut response = if has_current(&headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        leaves_response(leaves, is_binary)
+        leaves_response(leaves, is_binary, slot)
     };
     let out = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(&etag) {
@@ -87,11 +107,11 @@ pub async fn entries(SaleRoom { room, .. }: SaleRoom, headers: HeaderMap) -> Han
     Ok(response)
 }
 
-fn leaves_response(leaves: DrawLeaves, is_binary: bool) -> Response {
+fn leaves_response(leaves: DrawLeaves, is_binary: bool, slot: ClientSlot) -> Response {
     let (body, content_type) = if is_binary {
-        (binary_leaves(leaves), OCTET_STREAM)
+        (list_body(binary_leaves(leaves), slot), OCTET_STREAM)
     } else {
-        (json_leaves(leaves), "application/json")
+        (list_body(json_leaves(leaves), slot), "application/json")
     };
     let mut response = Response::new(body);
     response
@@ -100,34 +120,45 @@ fn leaves_response(leaves: DrawLeaves, is_binary: bool) -> Response {
     response
 }
 
-fn binary_leaves(leaves: DrawLeaves) -> Body {
-    Body::from_stream(leaves.into_stream().map(|block| {
-        let bytes: Vec<u8> = block.iter().flat_map(|leaf| leaf.0).collect();
-        Ok::<_, Infallible>(Bytes::from(bytes))
-    }))
+/// A body that keeps the client's slot until it is sent or given up.
+fn list_body(blocks: impl Stream<Item = Block> + Send + 'static, slot: ClientSlot) -> Body {
+    Body::from_stream(blocks.inspect(move |_| _ = &slot))
+}
+
+fn binary_leaves(leaves: DrawLeaves) -> impl Stream<Item = Block> + Send {
+    leaves.into_stream(|leaves, _| leaves.iter().flat_map(|leaf| leaf.0).collect())
 }
 
 /// Writes a [`DrawEntriesResponse`] block by block.
-fn json_leaves(leaves: DrawLeaves) -> Body {
+fn json_leaves(leaves: DrawLeaves) -> impl Stream<Item = Block> + Send {
     let head = format!(
         "{{\"entries\":{},\"root\":\"{}\",\"leaves\":[",
         leaves.entries, leaves.root
     );
-    let blocks = leaves.into_stream().enumerate().map(|(index, block)| {
-        let texts: Vec<String> = block.iter().map(|leaf| format!("\"{leaf}\"")).collect();
-        format!("{}{}", if index > 0 { "," } else { "" }, texts.join(","))
+    let blocks = leaves.into_stream(|leaves, is_first| {
+        let mut text = String::with_capacity(leaves.len() * JSON_LEAF_BYTES);
+        for (index, leaf) in leaves.iter().enumerate() {
+            let comma = if is_first && index == 0 { "" } else { "," };
+            let _ = write!(text, "{comma}\"{leaf}\"");
+        }
+        Bytes::from(text)
     });
-    let whole = stream::iter([head])
+    stream::iter([Ok(head.into())])
         .chain(blocks)
-        .chain(stream::iter(["]}".to_owned()]));
-    Body::from_stream(whole.map(|text| Ok::<_, Infallible>(Bytes::from(text))))
+        .chain(stream::iter([Ok(Bytes::from_static(b"]}"))]))
 }
 
 /// `GET /v1/sales/{sale}/draw/receipt`: the proof that the caller's entry is in the draw.
-pub async fn receipt(holder: QueueHolder) -> HandlerResult {
+pub async fn receipt(
+    State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
+    holder: QueueHolder,
+) -> HandlerResult {
     match holder.room.draw_receipt(&holder.token).await {
         Ok(receipt) => Ok(private_json(StatusCode::OK, &receipt)),
         Err(ReceiptOutcome::NoDraw) => Err(no_draw()),
+        Err(ReceiptOutcome::Busy) => {
+            Err(Problem::new(ProblemType::Overloaded).retry_after_s(app.retry_after_jitter_s(2, 10)))
+        }
         Err(ReceiptOutcome::Unknown) => Err(Problem::new(ProblemType::NotFound)
             .detail("this queue entry is unknown here, or not committed yet")),
     }
@@ -135,4 +166,23 @@ pub async fn receipt(holder: QueueHolder) -> HandlerResult {
 
 fn no_draw() -> Problem {
     Problem::new(ProblemType::NotFound).detail("this sale has no draw")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::overload::client_slot::ClientSlots;
+
+    #[test]
+    fn a_list_counts_for_its_client_until_it_is_sent_or_given_up() {
+        let (slots, client) = (ClientSlots::default(), "192.0.2.1".parse().unwrap());
+        let unread = || {
+            let slot = slots.take(client, LISTS_PER_CLIENT_MAX)?;
+            Some(list_body(stream::pending(), slot))
+        };
+        let lists: Vec<_> = (0..LISTS_PER_CLIENT_MAX).map(|_| unread().unwrap()).collect();
+        assert!(unread().is_none());
+        drop(lists);
+        assert!(unread().is_some());
+    }
 }

@@ -31,6 +31,7 @@ use crate::{
         state::BoxOfficeState,
     },
     kernel::{OrderId, SaleId, Subject},
+    platform::blocking_work::BlockingWork,
 };
 
 /// `Cache-Control` of a ticket's QR code: it never changes.
@@ -56,6 +57,9 @@ pub struct TicketList {
     /// One ticket for each seat; empty until the order is paid.
     pub(crate) tickets: Vec<TicketView>,
 }
+
+/// Draws QR codes. Each costs ten times as much as any other answer about an order.
+static QR_CODES: BlockingWork = BlockingWork::new(2);
 
 /// A ticket, and where its QR code is.
 #[derive(Serialize, ToSchema)]
@@ -188,16 +192,18 @@ pub async fn ticket_code(
 ) -> HandlerResult {
     let not_found = || Problem::new(ProblemType::NotFound).detail("there is no such ticket");
     let (id, format) = file.rsplit_once('.').ok_or_else(not_found)?;
-    let tickets = owned.tickets(&state).await?;
-    let ticket = tickets
-        .iter()
-        .find(|ticket| ticket.id == id)
-        .ok_or_else(not_found)?;
-    let (content_type, bytes) = match format {
-        "svg" => ("image/svg+xml", checkout::qr_svg(&ticket.code).into_bytes()),
-        "png" => ("image/png", checkout::qr_png(&ticket.code)),
+    let (content_type, draw): (_, fn(&str) -> Vec<u8>) = match format {
+        "svg" => ("image/svg+xml", |code| checkout::qr_svg(code).into_bytes()),
+        "png" => ("image/png", checkout::qr_png),
         _ => return Err(not_found()),
     };
+    let tickets = owned.tickets(&state).await?;
+    let ticket = tickets
+        .into_iter()
+        .find(|ticket| ticket.id == id)
+        .ok_or_else(not_found)?;
+    let drawing = QR_CODES.run(move || draw(&ticket.code));
+    let bytes = drawing.await.map_err(task_failed)?;
     let mut response = Response::new(Body::from(bytes));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -324,9 +330,21 @@ fn order_response(outcome: PlaceOutcome) -> HandlerResult {
             Ok(order_with_location(StatusCode::CREATED, &order))
         }
         PlaceOutcome::InProgress(order) => Ok(order_with_location(StatusCode::ACCEPTED, &order)),
-        PlaceOutcome::Declined { order, reason } => Err(Problem::new(ProblemType::PaymentDeclined)
-            .with("order", &order)
-            .with("reason", &reason)),
+        PlaceOutcome::Declined {
+            order,
+            reason,
+            is_hold_over,
+        } => {
+            let problem = Problem::new(ProblemType::PaymentDeclined)
+                .with("order", &order)
+                .with("reason", &reason)
+                .with("hold_over", &is_hold_over);
+            Err(if is_hold_over {
+                problem.detail("the time for other cards is over; the seats are free again")
+            } else {
+                problem
+            })
+        }
         PlaceOutcome::HoldGone { alternatives } => {
             Err(Problem::new(ProblemType::HoldGone).with("alternatives", &alternatives))
         }

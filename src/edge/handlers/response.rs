@@ -72,8 +72,8 @@ pub(super) fn has_current(headers: &HeaderMap, etag: &str) -> bool {
         .get(header::IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok());
     known.is_some_and(|tags| {
-        tags.split(',')
-            .any(|tag| tag.trim().trim_start_matches("W/") == etag)
+        let mut tags = tags.split(',').map(str::trim_ascii);
+        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
     })
 }
 
@@ -122,6 +122,20 @@ mod tests {
         let is_gzip = response.headers().contains_key(header::CONTENT_ENCODING);
         let frame = response.into_body().frame().await.unwrap().unwrap();
         (frame.into_data().unwrap(), is_gzip)
+    }
+
+    #[test]
+    fn a_known_tag_is_found_among_others() {
+        for (known, is_current) in [
+            ("\"1\"", true),
+            ("W/\"1\"", true),
+            ("\"0\", W/\"1\"", true),
+            ("*", true),
+            ("\"11\", 1", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(known))]);
+            assert_eq!(has_current(&headers, "\"1\""), is_current, "{known}");
+        }
     }
 
     #[tokio::test]

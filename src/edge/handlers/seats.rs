@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::edge::handlers::{CachedBody, HandlerResult, cacheable, params::Query};
+use crate::edge::handlers::{CachedBody, HandlerResult, cacheable, params::Query, task_failed};
 use crate::{
     edge::{
         auth::extractors::{Admitted, SalePath},
@@ -140,6 +140,8 @@ pub async fn snapshot(
     } else {
         let snapshot = performance
             .snapshot_json(query.section.as_deref())
+            .await
+            .map_err(task_failed)?
             .ok_or_else(|| Problem::new(ProblemType::NotFound).detail("the plan has no such section"))?;
         (snapshot, "application/json")
     };

@@ -59,6 +59,9 @@ pub(super) struct ProblemBody {
     /// `seats-taken`, `hold-gone`: sets of free seats that come closest to the request.
     #[schema(nullable = false)]
     alternatives: Option<Vec<Vec<String>>>,
+    /// `payment-declined`: whether the time for other cards is over, so that the seats are free again.
+    #[schema(nullable = false)]
+    hold_over: Option<bool>,
     /// `limit-reached`: how many seats one customer may have.
     #[schema(nullable = false)]
     limit: Option<u8>,

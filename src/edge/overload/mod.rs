@@ -3,6 +3,7 @@
 
 pub mod anonymous_seats;
 pub mod client_ip;
+pub mod client_slot;
 pub mod health;
 pub mod monitor;
 pub mod proof_of_work;

@@ -15,7 +15,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::platform::shutdown::Lifecycle;
+use crate::platform::{
+    blocking_work::BlockingWork,
+    shutdown::{Lifecycle, TaskPanicked},
+};
 
 use crate::seating::{
     allocation::reservable::ReservableSeats,
@@ -32,9 +35,12 @@ use crate::seating::{
 
 /// How often changes are published as one frame.
 pub(crate) const FRAME_INTERVAL: Duration = Duration::from_millis(100);
-/// Up to this many seats a JSON snapshot is encoded anew after each change, which takes a few milliseconds:
-/// customers see their own change at once. Larger ones are encoded once a frame.
-const ALWAYS_FRESH_SEATS: usize = 20_000;
+/// Up to this many seats a JSON snapshot is encoded anew after each change, which takes a tenth of a
+/// millisecond: customers see their own change at once. Larger ones take milliseconds and are encoded once a
+/// frame, off the threads that serve requests; the packed form is always fresh.
+const ALWAYS_FRESH_SEATS: usize = 1_000;
+/// Encodes large snapshots. One at a time, whatever the number of performances and sections.
+static LARGE_SNAPSHOTS: BlockingWork = BlockingWork::new(1);
 /// Smaller bodies are sent uncompressed.
 const GZIP_MIN_BYTES: usize = 1_024;
 
@@ -71,18 +77,27 @@ pub struct ZoneStock {
 /// Snapshots, frames and subscribers of one performance.
 pub(crate) struct Availability {
     plan: Arc<Plan>,
-    sections: Vec<Vec<SeatIx>>,
+    all: JsonSnapshot,
+    sections: Vec<JsonSnapshot>,
     reservable: ReservableSeats,
-    replica: Mutex<Replica>,
-    all_cache: Mutex<Option<EncodedSnapshot>>,
     packed_cache: Mutex<Option<EncodedSnapshot>>,
-    section_caches: Vec<Mutex<Option<EncodedSnapshot>>>,
+    replica: Mutex<Replica>,
     frames: Mutex<Frames>,
     /// Number that the next frame will get; a new value wakes the subscribers.
     next_frame: watch::Sender<u64>,
     subscribers: AtomicUsize,
     subscribers_max: usize,
     lifecycle: Lifecycle,
+}
+
+/// The JSON snapshot of some seats.
+struct JsonSnapshot {
+    /// Part of the entity tag.
+    form: String,
+    seats: Arc<[SeatIx]>,
+    /// Locked while encoding, so that concurrent requests wait for one encoding instead of all doing the same
+    /// work. They wait without a thread.
+    cache: tokio::sync::Mutex<Option<EncodedSnapshot>>,
 }
 
 /// One subscriber of the seat changes. Dropping it frees its slot.
@@ -107,13 +122,15 @@ impl Availability {
         for seat in plan.seats() {
             sections[plan.section_index_of(seat) as usize].push(seat);
         }
+        let sections = sections.into_iter().enumerate();
         Self {
-            section_caches: sections.iter().map(|_| Mutex::new(None)).collect(),
-            sections,
+            all: JsonSnapshot::new("all".to_owned(), plan.seats().collect()),
+            sections: sections
+                .map(|(index, seats)| JsonSnapshot::new(index.to_string(), seats))
+                .collect(),
             reservable: ReservableSeats::of(&plan),
             replica: Mutex::new(Replica::new(&plan, version, states)),
             plan,
-            all_cache: Mutex::new(None),
             packed_cache: Mutex::new(None),
             frames: Mutex::new(Frames::new(version)),
             next_frame: watch::Sender::new(0),
@@ -182,43 +199,65 @@ impl Availability {
     }
 
     /// All seats or one section's as JSON; `None` when there is no such section.
-    pub(crate) fn snapshot_json(&self, section: Option<&str>) -> Option<EncodedSnapshot> {
-        let Some(section) = section else {
-            let seat_count = self.plan.seat_count();
-            return Some(
-                self.cached_or_encode(&self.all_cache, "all", seat_count, |version, states| {
-                    let mut json = String::with_capacity(seat_count * 24 + 64);
-                    let seats = self.plan.seats().map(|seat| (seat, states.get(seat)));
-                    write_states(&mut json, &self.plan, version, seats);
-                    json.into()
-                }),
-            );
-        };
-        let section = self.plan.section_index(section)? as usize;
-        let seats = &self.sections[section];
-        Some(self.cached_or_encode(
-            &self.section_caches[section],
-            &section.to_string(),
-            seats.len(),
-            |version, states| {
-                let mut json = String::new();
-                let seats = seats.iter().map(|seat| (*seat, states.get(*seat)));
-                write_states(&mut json, &self.plan, version, seats);
-                json.into()
+    ///
+    /// # Errors
+    /// The process has stopped.
+    pub(crate) async fn snapshot_json(
+        &self,
+        section: Option<&str>,
+    ) -> Result<Option<EncodedSnapshot>, TaskPanicked> {
+        let snapshot = match section {
+            None => &self.all,
+            Some(section) => match self.plan.section_index(section) {
+                Some(index) => &self.sections[index as usize],
+                None => return Ok(None),
             },
-        ))
+        };
+        let JsonSnapshot { form, seats, cache } = snapshot;
+        let mut cache = cache.lock().await;
+        let is_large = seats.len() > ALWAYS_FRESH_SEATS;
+        let changed_at = if is_large {
+            self.frames.lock().published()
+        } else {
+            self.replica.lock().version
+        };
+        if let Some(cached) = cache.as_ref().filter(|cached| cached.version >= changed_at) {
+            return Ok(Some(cached.clone()));
+        }
+        let (version, states) = self.version_and_states();
+        let (plan, etag, seats) = (
+            Arc::clone(&self.plan),
+            self.etag(version, form),
+            Arc::clone(seats),
+        );
+        let encode = move || {
+            let mut json = String::with_capacity(seats.len() * 24 + 64);
+            let seats = seats.iter().map(|seat| (*seat, states.get(*seat)));
+            write_states(&mut json, &plan, version, seats);
+            EncodedSnapshot::new(version, etag, json.into())
+        };
+        let encoded = if is_large {
+            LARGE_SNAPSHOTS.run(encode).await?
+        } else {
+            encode()
+        };
+        Ok(Some(cache.insert(encoded).clone()))
     }
 
-    /// All seats in the packed form.
+    /// All seats in the packed form. Encoding it is cheap at any size, so it is always fresh.
     pub(crate) fn snapshot_packed(&self) -> EncodedSnapshot {
-        // Encoding this form is cheap at any size, so it is always fresh.
-        self.cached_or_encode(&self.packed_cache, "packed", 0, |version, states| {
-            let seat_count = u32::try_from(states.seat_count()).unwrap_or(u32::MAX);
-            let mut packed = version.to_le_bytes().to_vec();
-            packed.extend(seat_count.to_le_bytes());
-            packed.extend(states.to_bytes());
-            packed.into()
-        })
+        let mut cache = self.packed_cache.lock();
+        let changed_at = self.replica.lock().version;
+        if let Some(cached) = cache.as_ref().filter(|cached| cached.version >= changed_at) {
+            return cached.clone();
+        }
+        let (version, states) = self.version_and_states();
+        let seat_count = u32::try_from(states.seat_count()).unwrap_or(u32::MAX);
+        let mut packed = version.to_le_bytes().to_vec();
+        packed.extend(seat_count.to_le_bytes());
+        packed.extend(states.to_bytes());
+        let encoded = EncodedSnapshot::new(version, self.etag(version, "packed"), packed.into());
+        cache.insert(encoded).clone()
     }
 
     /// Subscribes from version `after`, or from now on. `None` when the subscriber limit is reached.
@@ -245,41 +284,35 @@ impl Availability {
         })
     }
 
-    /// The cached snapshot if it is fresh enough, else a new one.
-    ///
-    /// The cache's lock is held while encoding, so that concurrent requests wait for one encoding instead of
-    /// all doing the same work.
-    fn cached_or_encode(
-        &self,
-        cache: &Mutex<Option<EncodedSnapshot>>,
-        form: &str,
-        seats: usize,
-        encode: impl FnOnce(u64, &SeatStates) -> Bytes,
-    ) -> EncodedSnapshot {
-        let mut cache = cache.lock();
-        let changed_at = if seats <= ALWAYS_FRESH_SEATS {
-            self.replica.lock().version
-        } else {
-            self.frames.lock().published()
-        };
-        if let Some(cached) = cache.as_ref().filter(|cached| cached.version >= changed_at) {
-            return cached.clone();
+    fn version_and_states(&self) -> (u64, SeatStates) {
+        let replica = self.replica.lock();
+        (replica.version, replica.states.clone())
+    }
+
+    fn etag(&self, version: u64, form: &str) -> String {
+        format!("\"{version:x}-{}-{form}\"", self.plan.hash())
+    }
+}
+
+impl JsonSnapshot {
+    fn new(form: String, seats: Vec<SeatIx>) -> Self {
+        Self {
+            form,
+            seats: seats.into(),
+            cache: tokio::sync::Mutex::new(None),
         }
-        let (version, states) = {
-            let replica = self.replica.lock();
-            (replica.version, replica.states.clone())
-        };
-        let body = encode(version, &states);
+    }
+}
+
+impl EncodedSnapshot {
+    fn new(version: u64, etag: String, body: Bytes) -> Self {
         let gzip = (body.len() >= GZIP_MIN_BYTES).then(|| gzip(&body, Compression::fast()));
-        let etag = format!("\"{version:x}-{}-{form}\"", self.plan.hash());
-        cache
-            .insert(EncodedSnapshot {
-                version,
-                etag,
-                body,
-                gzip,
-            })
-            .clone()
+        Self {
+            version,
+            etag,
+            body,
+            gzip,
+        }
     }
 }
 

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use crate::seating::{
-    HoldSpec,
+    EncodedSnapshot, HoldSpec,
     plan::Attribute,
     seat::SeatIx,
-    tests::{best, box_office},
+    tests::{BoxOffice, best, box_office},
 };
+
+async fn json(office: &BoxOffice, section: Option<&str>) -> EncodedSnapshot {
+    office.performance.snapshot_json(section).await.unwrap().unwrap()
+}
 
 #[tokio::test(start_paused = true)]
 async fn expired_hold_is_ended_and_published() {
@@ -40,7 +44,7 @@ async fn expired_hold_is_ended_and_published() {
 async fn snapshot_plus_later_frames_gives_the_current_states() {
     let office = box_office(300).await;
     office.held(1, HoldSpec::Seats(office.seats(&["S-A-1"]))).await;
-    let snapshot = office.performance.snapshot_json(None).unwrap();
+    let snapshot = json(&office, None).await;
     let mut seats: serde_json::Value = serde_json::from_slice(&snapshot.body).unwrap();
     assert_eq!(
         (seats["version"].as_u64(), &seats["seats"]["S-A-1"]),
@@ -65,7 +69,7 @@ async fn snapshot_plus_later_frames_gives_the_current_states() {
             seats["seats"][guid] = state.clone();
         }
     }
-    let now = office.performance.snapshot_json(None).unwrap();
+    let now = json(&office, None).await;
     assert_ne!(now.etag, snapshot.etag);
     let now: serde_json::Value = serde_json::from_slice(&now.body).unwrap();
     assert_eq!(now["seats"], seats["seats"]);
@@ -74,16 +78,11 @@ async fn snapshot_plus_later_frames_gives_the_current_states() {
 #[tokio::test(start_paused = true)]
 async fn snapshot_is_fresh_and_encoded_once_a_change() {
     let office = box_office(100).await;
-    let first = office.performance.snapshot_json(Some("Stalls")).unwrap();
+    let first = json(&office, Some("Stalls")).await;
     office.held(1, HoldSpec::Seats(office.seats(&["S-A-1"]))).await;
-    let second = office.performance.snapshot_json(Some("Stalls")).unwrap();
+    let second = json(&office, Some("Stalls")).await;
     assert_eq!(
-        office
-            .performance
-            .snapshot_json(Some("Stalls"))
-            .unwrap()
-            .body
-            .as_ptr(),
+        json(&office, Some("Stalls")).await.body.as_ptr(),
         second.body.as_ptr(),
         "cached while nothing changes"
     );
@@ -97,7 +96,8 @@ async fn snapshot_is_fresh_and_encoded_once_a_change() {
         !std::str::from_utf8(&second.body).unwrap().contains("\"B-"),
         "only the section's seats"
     );
-    assert!(office.performance.snapshot_json(Some("Roof")).is_none());
+    let roof = office.performance.snapshot_json(Some("Roof")).await;
+    assert!(roof.unwrap().is_none());
     let packed = office.performance.snapshot_packed();
     assert_eq!(&packed.body[..8], second.version.to_le_bytes());
     assert_eq!(
@@ -106,6 +106,31 @@ async fn snapshot_is_fresh_and_encoded_once_a_change() {
     );
     let seat = office.seats(&["S-A-1"])[0].index();
     assert_eq!(packed.body[12 + seat / 4] >> (2 * (seat % 4)) & 3, 1);
+}
+
+/// However many ask, and however much is held meanwhile: a large snapshot costs milliseconds.
+#[tokio::test]
+async fn a_large_snapshot_is_encoded_once_a_frame_for_all_who_ask() {
+    let office = box_office(2_000).await;
+    let first = json(&office, None).await;
+    for (buyer, seat) in [(1, "S-A-1"), (2, "S-A-3")] {
+        office.held(buyer, HoldSpec::Seats(office.seats(&[seat]))).await;
+        let asked = (0..8).map(|_| json(&office, None));
+        for snapshot in futures_util::future::join_all(asked).await {
+            assert_eq!(snapshot.body.as_ptr(), first.body.as_ptr(), "no frame yet");
+        }
+    }
+    assert!(
+        office.performance.snapshot_packed().version > first.version,
+        "always fresh"
+    );
+    office.performance.publish_changes().await.unwrap();
+    let asked = (0..8).map(|_| json(&office, None));
+    let after = futures_util::future::join_all(asked).await;
+    assert!(after[0].version > first.version);
+    for snapshot in &after {
+        assert_eq!(snapshot.body.as_ptr(), after[0].body.as_ptr(), "encoded once");
+    }
 }
 
 #[tokio::test(start_paused = true)]

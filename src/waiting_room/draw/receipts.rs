@@ -6,6 +6,7 @@ use futures_util::{Stream, stream};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::platform::{blocking_work::BlockingWork, shutdown::TaskPanicked};
 use crate::waiting_room::{
     context::RoomContext,
     draw::{
@@ -19,10 +20,15 @@ use crate::waiting_room::{
 
 /// Leaves that are made at once.
 const LEAVES_AT_ONCE: u32 = 1_024;
-/// Lists of leaves that are being sent at most: each costs seconds of a core for some millions of entries.
-const LISTS_MAX: usize = 4;
-/// Receipts that are being made at most; further requests wait their turn.
-const RECEIPTS_MAX: usize = 2;
+/// Lists of leaves that are being sent at most. Each keeps a block of leaves for as long as its client takes to
+/// read it.
+const LISTS_MAX: usize = 64;
+/// Makes blocks of leaves, one at a time: a list costs seconds of a core for some millions of entries.
+static LEAVES: BlockingWork = BlockingWork::new(1);
+/// Makes receipts.
+static RECEIPTS: BlockingWork = BlockingWork::new(2);
+/// Requests for receipts at most that wait or are answered. More would fill the node with waiting requests.
+const RECEIPTS_MAX: usize = 64;
 
 /// Why there is no receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub enum ReceiptOutcome {
     NoDraw,
     /// The entry is not known here, or not yet: another node has just journaled it.
     Unknown,
+    /// As many receipts are being made as may be.
+    Busy,
 }
 
 /// Makes receipts and lists of leaves for one sale with a draw.
@@ -63,7 +71,7 @@ impl ReceiptMaker {
     /// done on a blocking thread, and a few at a time.
     ///
     /// # Errors
-    /// [`ReceiptOutcome::Unknown`]
+    /// [`ReceiptOutcome::Unknown`], [`ReceiptOutcome::Busy`]
     pub(crate) async fn receipt(
         &self,
         context: &RoomContext,
@@ -74,14 +82,12 @@ impl ReceiptMaker {
         let group = store.join_group_of(arrival).ok_or(ReceiptOutcome::Unknown)?;
         let closed = store.draw().closed.map(|(_, closed)| closed);
         let number = store.settings().drawn.then(|| store.queue_number(arrival));
-        let Ok(_turn) = self.receipts.acquire().await else {
-            return Err(ReceiptOutcome::Unknown);
-        };
+        let _waiting = self.receipts.try_acquire().map_err(|_| ReceiptOutcome::Busy)?;
         let known = self.tree.lock().clone();
         let keys = Arc::clone(&context.keys.receipt);
         let (sale, issuer) = (context.config.sale.clone(), context.config.issuer.clone());
         let secrets = self.secrets.clone();
-        let making = tokio::task::spawn_blocking(move || {
+        let making = RECEIPTS.run(move || {
             let store = store.as_ref();
             let JoinGroup {
                 first,
@@ -170,19 +176,25 @@ impl std::fmt::Debug for DrawLeaves {
 }
 
 impl DrawLeaves {
-    /// The leaves in order of arrival, in batches.
-    pub fn into_stream(self) -> impl Stream<Item = Vec<Digest>> + Send {
-        stream::unfold(self, |mut list| async move {
+    /// The leaves in order of arrival, in blocks as `encode` writes them; it is told whether a block is the
+    /// first. The next block is made when the client has read the one before.
+    pub fn into_stream<T: Send + 'static>(
+        self,
+        encode: fn(&[Digest], bool) -> T,
+    ) -> impl Stream<Item = Result<T, TaskPanicked>> + Send {
+        stream::try_unfold(self, move |mut list| async move {
             let count = LEAVES_AT_ONCE.min(list.entries - list.next);
             if count == 0 {
-                return None;
+                return Ok(None);
             }
-            let first = list.next + 1;
-            list.next += count;
-            let leaves = leaves(list.store.as_ref(), &list.secrets, first..first + count);
-            // Yields between blocks: this is work, not waiting.
-            tokio::task::yield_now().await;
-            Some((leaves, list))
+            let made = LEAVES.run(move || {
+                let first = list.next + 1;
+                let leaves = leaves(list.store.as_ref(), &list.secrets, first..first + count);
+                let block = encode(&leaves, list.next == 0);
+                list.next += count;
+                (block, list)
+            });
+            made.await.map(Some)
         })
     }
 }

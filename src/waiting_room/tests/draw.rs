@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::TryStreamExt;
 
 use super::TempDir;
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     kernel::{Clock, ManualClock, SeededEntropy, Subject, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle, signing::VerifyingKeys},
     waiting_room::{
+        ReceiptOutcome,
         draw::{
             self,
             beacon::{Beacon, BeaconChain, BeaconRound, BeaconUnavailable},
@@ -177,7 +178,8 @@ impl TestRoom {
 
     async fn leaves(&self) -> Vec<Digest> {
         let list = self.room.draw_leaves().unwrap().unwrap();
-        list.into_stream().collect::<Vec<_>>().await.concat()
+        let blocks = list.into_stream(|leaves, _| leaves.to_vec());
+        blocks.try_collect::<Vec<_>>().await.unwrap().concat()
     }
 }
 
@@ -505,4 +507,22 @@ fn arrival_order_does_not_affect_the_rank() {
         .map(|&n| (f64::from(n) - 500.0).powi(2) / 500.0)
         .sum();
     assert!(chi < 33.7, "{chi} of {counts:?}");
+}
+
+#[tokio::test]
+async fn beyond_a_limit_of_waiting_requests_receipts_are_refused_at_once() {
+    let (dir, beacon, clock) = (TempDir::new(), Arc::new(TestBeacon::default()), clock());
+    let test = open(config(&beacon), &dir.path().join("queue.db"), &clock, 1).await;
+    test.passes(100).await;
+    let (_, token) = test.join(1).await;
+    let asked = (0..80).map(|_| test.room.draw_receipt(&token));
+    let answers = futures_util::future::join_all(asked).await;
+    let made = answers.iter().filter(|answer| answer.is_ok()).count();
+    let refused = answers
+        .iter()
+        .filter(|answer| **answer == Err(ReceiptOutcome::Busy))
+        .count();
+    assert_eq!(made + refused, answers.len());
+    assert!(made >= 64 && refused > 0, "{made} made, {refused} refused");
+    assert!(test.room.draw_receipt(&token).await.is_ok(), "once they are made");
 }

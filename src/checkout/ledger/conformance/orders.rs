@@ -80,21 +80,18 @@ pub(super) async fn one_hold_has_one_open_attempt(ledger: &dyn Ledger) {
             .unwrap(),
         OpenOutcome::Existing(first.order)
     );
+    assert_eq!(ledger.first_failure_at(request.hold).await.unwrap(), None);
     ledger
         .close_order(first, OrderState::Declined, None, None, at(1))
         .await
         .unwrap();
-    let other_card = Request {
-        key: "third".into(),
-        ..request
-    };
-    assert!(matches!(
-        ledger
-            .open_order(other_card.order(), lease_request("a", 2))
-            .await
-            .unwrap(),
-        OpenOutcome::New(_)
-    ));
+    let other_card = open(ledger, &request.with_key("third")).await;
+    ledger
+        .close_order(other_card, OrderState::Declined, None, None, at(3))
+        .await
+        .unwrap();
+    let failed_at = ledger.first_failure_at(request.hold).await.unwrap();
+    assert_eq!(failed_at, Some(at(1)), "the first, whatever fails later");
 }
 
 /// An order whose buyer is at the gateway's page until the given time.

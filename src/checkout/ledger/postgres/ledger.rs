@@ -19,7 +19,7 @@ use crate::{
         order::{Order, OrderState},
         types::{ClaimedSeats, PerformanceKey},
     },
-    kernel::{Entropy, OrderId, SaleId, Subject, Timestamp},
+    kernel::{Entropy, HoldId, OrderId, SaleId, Subject, Timestamp},
     platform::sql::{self, Database},
 };
 
@@ -317,6 +317,12 @@ impl Ledger for PostgresLedger {
                 Box::pin(reads::idempotency_record(db, buyer, key))
             })
             .await?)
+    }
+
+    async fn first_failure_at(&self, hold: HoldId) -> Result<Option<Timestamp>, LedgerError> {
+        let db = &self.db;
+        let read = db.read(hold, |db, hold| Box::pin(reads::first_failure_at(db, hold)));
+        Ok(read.await?)
     }
 
     async fn orders_of(&self, sale: &SaleId, buyer: &Subject) -> Result<Vec<Order>, LedgerError> {

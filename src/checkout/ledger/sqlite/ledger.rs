@@ -21,7 +21,7 @@ use crate::{
         order::{Order, OrderState},
         types::{ClaimedSeats, PerformanceKey},
     },
-    kernel::{OrderId, SaleId, Subject, Timestamp},
+    kernel::{HoldId, OrderId, SaleId, Subject, Timestamp},
     platform::{
         group_commit::{GroupCommit, GroupCommitError},
         shutdown::Lifecycle,
@@ -262,6 +262,10 @@ impl Ledger for SqliteLedger {
         key: &str,
     ) -> Result<Option<IdempotencyRecord>, LedgerError> {
         reads::idempotency_record(&self.reader, buyer, key).await
+    }
+
+    async fn first_failure_at(&self, hold: HoldId) -> Result<Option<Timestamp>, LedgerError> {
+        reads::first_failure_at(&self.reader, hold).await
     }
 
     async fn orders_of(&self, sale: &SaleId, buyer: &Subject) -> Result<Vec<Order>, LedgerError> {

@@ -9,7 +9,7 @@ use crate::{
         order::Order,
         types::{ClaimedSeats, PerformanceKey},
     },
-    kernel::{OrderId, SaleId, Subject, Timestamp},
+    kernel::{HoldId, OrderId, SaleId, Subject, Timestamp},
 };
 
 const ORDERS_MAX: u32 = 200;
@@ -72,6 +72,17 @@ pub(super) async fn idempotency_record(
         })
     })
     .transpose()
+}
+
+pub(super) async fn first_failure_at(
+    db: &SqlitePool,
+    hold: HoldId,
+) -> Result<Option<Timestamp>, LedgerError> {
+    let first: Option<i64> = sqlx::query_scalar("SELECT MIN(closed_at) FROM closed_attempt WHERE hold = ?1")
+        .bind(hold.to_string())
+        .fetch_one(db)
+        .await?;
+    Ok(first.map(Timestamp::from_millis))
 }
 
 pub(super) async fn saga_log(db: &SqlitePool, id: OrderId) -> Result<Vec<SagaLogEntry>, LedgerError> {

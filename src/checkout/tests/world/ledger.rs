@@ -15,7 +15,7 @@ use crate::{
         order::{Order, OrderState},
         types::{ClaimedSeats, PerformanceKey},
     },
-    kernel::{OrderId, SaleId, Subject, Timestamp},
+    kernel::{HoldId, OrderId, SaleId, Subject, Timestamp},
 };
 
 macro_rules! crashing {
@@ -58,6 +58,7 @@ crashing! {
     fn order(id: OrderId) -> Option<Order>;
     fn order_by_payment_key(payment_key: &str) -> Option<OrderId>;
     fn idempotency_record(buyer: &Subject, key: &str) -> Option<IdempotencyRecord>;
+    fn first_failure_at(hold: HoldId) -> Option<Timestamp>;
     fn orders_of(sale: &SaleId, buyer: &Subject) -> Vec<Order>;
     fn saga_log(id: OrderId) -> Vec<SagaLogEntry>;
     fn tickets(id: OrderId) -> Vec<TicketRow>;

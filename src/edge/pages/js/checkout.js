@@ -101,6 +101,12 @@ function settle(answer, button) {
   put(button, pay_label());
   if (answer.status === 402 || answer.data?.state === "declined") {
     forget_attempt();
+    if (answer.data?.hold_over) {
+      dialog.close();
+      order.set_hold(null);
+      return note("message", t("pay.declined_over"));
+    }
+    show_deadline();
     note("pay_message", t("pay.declined"));
     return $("#pay_message").scrollIntoView({ block: "nearest" });
   }
@@ -113,6 +119,15 @@ function settle(answer, button) {
   }
   note("pay_message", sorry(answer));
   if (answer.status === 401) order.lost(pay);
+}
+
+/** A declined payment may have given the hold another end. */
+async function show_deadline() {
+  const declined = order;
+  const answer = await call("GET", `/v1/holds/${declined.hold.id}`);
+  if (!answer.ok || order !== declined || dialog.dataset.paying) return;
+  order.hold = answer.data;
+  order.set_hold(order.hold);
 }
 
 function go_on({ id, action }) {

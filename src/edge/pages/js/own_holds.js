@@ -3,14 +3,17 @@ import { call, now, on_wake } from "./api.js";
 import { lang, fill, count, clock } from "./i18n.js";
 
 const words = {
-  en: { kept: "Seats kept for you: {n}. Time left: {time}", paying: "A payment for {n} seats is under way.", go: "Back to my seats", order: "See the payment" },
-  ko: { kept: "고르신 좌석 {n}석을 잡아 두었습니다. 남은 시간 {time}", paying: "좌석 {n}석의 결제가 진행 중입니다.", go: "내 좌석으로 가기", order: "결제 확인하기" },
-  ja: { kept: "お選びの{n}席を確保しています。残り時間 {time}", paying: "{n}席のお支払いを処理しています。", go: "選んだ席に戻る", order: "お支払いを確認する" },
+  en: { kept: "Seats kept for you: {n}. Time left: {time}", elsewhere: "Seats kept for you in another sale: {n}. Time left: {time}", paying: "A payment for {n} seats is under way.", go: "Back to my seats", there: "To the other sale's seats", order: "See the payment" },
+  ko: { kept: "고르신 좌석 {n}석을 잡아 두었습니다. 남은 시간 {time}", elsewhere: "다른 공연에서 고르신 좌석 {n}석을 잡아 두었습니다. 남은 시간 {time}", paying: "좌석 {n}석의 결제가 진행 중입니다.", go: "내 좌석으로 가기", there: "그 공연의 좌석으로 가기", order: "결제 확인하기" },
+  ja: { kept: "お選びの{n}席を確保しています。残り時間 {time}", elsewhere: "別の公演でお選びの{n}席を確保しています。残り時間 {time}", paying: "{n}席のお支払いを処理しています。", go: "選んだ席に戻る", there: "その公演の席へ", order: "お支払いを確認する" },
 }[lang];
 
 const box = document.createElement("div");
 box.className = "stack";
 let look = () => {};
+/** The sale that the page is about, if any. */
+const here = location.pathname.match(/^\/sales\/([^/]+)/)?.[1];
+const is_elsewhere = (hold) => here && hold.sale !== here;
 
 function line(hold) {
   const strip = document.createElement("p");
@@ -20,7 +23,7 @@ function line(hold) {
   const is_paying = hold.state === "paying";
   link.className = "button";
   link.href = is_paying ? "/orders" : `/sales/${hold.sale}/seats`;
-  link.textContent = is_paying ? words.order : words.go;
+  link.textContent = is_paying ? words.order : is_elsewhere(hold) ? words.there : words.go;
   strip.append(text, " ", link);
   // On the list of orders the payment itself is shown.
   link.hidden = is_paying && location.pathname === "/orders";
@@ -33,18 +36,25 @@ function tick() {
     const left = Date.parse(hold.expires_at) - now();
     const is_paying = hold.state === "paying";
     strip.hidden = !is_paying && left <= 0;
-    text.textContent = fill(is_paying ? words.paying : words.kept, { n: count(hold.seats.length), time: clock(left) });
+    text.textContent = fill(is_paying ? words.paying : is_elsewhere(hold) ? words.elsewhere : words.kept, { n: count(hold.seats.length), time: clock(left) });
   }
 }
 
-/** Shows the holds of one sale, or of all, at the top of the page. */
-export async function show_holds(sale) {
-  look = () => show_holds(sale);
-  const answer = await call("GET", `/v1/holds${sale ? `?sale=${sale}` : ""}`);
-  if (!answer.ok && answer.status !== 401) return;
-  lines = (answer.data?.holds ?? []).map(line);
+/** Asks for the holds of all sales, and shows them. */
+export async function show_holds() {
+  look = show_holds;
+  const answer = await call("GET", "/v1/holds");
+  if (answer.ok || answer.status === 401) show_these(answer.data?.holds ?? []);
+}
+
+/** Above all else; beside the poster where the page has one. */
+const place = () => document.querySelector("main.sale > .stack") ?? document.getElementById("main");
+
+/** Shows these holds at the top of the page. */
+export function show_these(holds) {
+  lines = holds.map(line);
   box.replaceChildren(...lines.map(({ strip }) => strip));
-  if (!box.isConnected && lines.length) document.getElementById("main").prepend(box);
+  if (!box.isConnected && lines.length) place().prepend(box);
   tick();
 }
 

@@ -1,5 +1,5 @@
 // Details for a waiting visitor. Loaded after the page, with its texts: they would not fit into the first round trip.
-import { people_in } from "./queue_math.js";
+import { kept, people_in } from "./queue_math.js";
 import { seat_chance } from "./seat_chance.js";
 import { lang, fill, put, count } from "./i18n.js";
 
@@ -98,8 +98,10 @@ function node(tag, className = "", ...inside) {
 
 /** A view that a visitor with a place comes to. */
 export async function arrived(view, sale, facts) {
-  if (["prequeue", "waiting"].includes(view)) return (await import("./other_device.js")).offer(sale, facts?.sign_in === "customer");
-  (await import("./own_holds.js")).show_holds(sale);
+  const waits = ["prequeue", "waiting"].includes(view);
+  // A crowd waits: only those who chose seats in another sale ask for them.
+  if (!waits || kept("sd_held")) (await import("./own_holds.js")).show_holds();
+  if (waits) return (await import("./other_device.js")).offer(sale, facts?.sign_in === "customer");
   if (view === "left") (await import("./after_visit.js")).show_end(sale, facts?.limits?.seats_per_customer_max);
 }
 

@@ -5,6 +5,7 @@ import { seat_list } from "./seat_list.js";
 import { follow } from "./availability.js";
 import { open_checkout, forget_attempt } from "./checkout.js";
 import { show_others, tick_others } from "./other_holds.js";
+import { show_these } from "./own_holds.js";
 import { follow_news } from "./sale_news.js";
 import { kept } from "./queue_math.js";
 import { t, put, note, say, sorry, count, clock } from "./i18n.js";
@@ -23,6 +24,7 @@ let plan;
 let performance_id;
 let has_wheelchair = false; // said so, for the seats that are kept for wheelchair users
 let own = []; // this visitor's holds of the sale, as the server knows them
+let elsewhere = []; // and those of other sales
 let hold = null; // the one of them whose seats are shown as chosen, with `seats` as guids
 let is_signed_out = false;
 let pay_only = false; // the visit is over, and held seats may still be paid for
@@ -149,7 +151,7 @@ function set_hold(next) {
   if (!wanted) chosen = new Set(hold ? hold.seats.map((guid) => plan.index.get(guid)) : []);
   has_wheelchair = [...chosen].some((i) => plan.kinds[i] & WHEELCHAIR_SPACE);
   // The start page then asks for held seats.
-  kept("sd_held", own.length > 0);
+  kept("sd_held", own.length + elsewhere.length > 0);
   if (!hold) forget_attempt();
   render();
   tick();
@@ -301,10 +303,14 @@ async function open_performance(id, shown) {
 
 /** What the server holds for this visitor, whichever window or device it was chosen with. Says whether it answered. */
 async function load_own() {
-  const answer = await call("GET", `/v1/holds?sale=${sale}`);
+  const answer = await call("GET", "/v1/holds");
   is_signed_out = answer.status === 401;
-  if (is_signed_out) own = [];
-  if (answer.ok) own = answer.data.holds;
+  if (answer.ok || is_signed_out) {
+    const holds = answer.data?.holds ?? [];
+    own = holds.filter((one) => one.sale === sale);
+    elsewhere = holds.filter((one) => one.sale !== sale);
+    show_these(elsewhere);
+  }
   return answer.ok || answer.status === 401;
 }
 
