@@ -17,8 +17,8 @@ pub struct Listeners {
 /// Connections that the operating system queues before they are accepted.
 const ACCEPT_QUEUE: u32 = 16_384;
 
-/// Bytes of a connection that the kernel takes before it has sent them. By default it takes megabytes of a large
-/// response, for each client that asks for one and reads nothing. The rest stays in buffers that all share.
+/// Bytes of a connection that the kernel takes before it has sent them. By default it takes megabytes of a
+/// large response, for each client that asks for one and reads nothing. The rest stays in shared buffers.
 /// Bytes that are on their way are not limited, so a fast client loses nothing.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: u32 = 64 * 1024;

@@ -69,8 +69,8 @@ impl CheckoutContext {
         self.clock.now().plus(self.config.payment_page_timeout)
     }
 
-    /// Until when a hold of which a payment failed may be paid in another way. Counted from the first failure,
-    /// so that declined cards do not keep seats for ever. `None` while none failed.
+    /// Until when a hold of which a payment failed may be paid in another way. Counted from the first
+    /// failure, so that declined cards do not keep seats for ever. `None` while none failed.
     pub(crate) async fn retry_deadline(&self, hold: HoldId) -> Result<Option<Timestamp>, LedgerError> {
         let failed_at = self.ledger.first_failure_at(hold).await?;
         Ok(failed_at.map(|failed_at| failed_at.plus(self.config.payment_page_timeout)))

@@ -13,8 +13,8 @@ const VISITORS = [
 ];
 /** What pages say of seats in the other sale, and the link to them. */
 const ELSEWHERE = {
-  en: ["Seats kept for you in another sale: 2.", "To the other sale's seats"],
-  ko: ["다른 공연에서 고르신 좌석 2석을 잡아 두었습니다.", "그 공연의 좌석으로 가기"],
+  en: ["Seats kept for you in another sale: 2.", "Go there"],
+  ko: ["다른 공연에서 고르신 좌석 2석을 잡아 두었습니다.", "보러 가기"],
 };
 
 const get = (page, path) => page.evaluate(async (path) => (await fetch(path)).json(), path);

@@ -147,8 +147,8 @@ async fn release_seats(
     })
 }
 
-/// Until when the hold of a failed payment lasts. A buyer who was at the gateway's page keeps the deadline that
-/// they were told; further failures do not prolong what the first left.
+/// Until when the hold of a failed payment lasts. A buyer who was at the gateway's page keeps the deadline
+/// that they were told; further failures do not prolong what the first left.
 async fn hold_deadline(step: &StepContext, order: &Order) -> Result<Timestamp, LedgerError> {
     let until = if order.payment_url.is_some() {
         order.payment_deadline

@@ -105,9 +105,9 @@ fn place_order() -> OperationDoc {
         .describe(
             "The `Idempotency-Key` makes a retry safe: the same key gives the same order and never a \
             second charge. While the hold's payment waits at the gateway's page, a request with another key \
-            replaces it: that payment is voided first. After the first failed payment another may begin for as \
-            long as a buyer may stay at that page; then `hold_over` of the problem is true, the seats are free \
-            again, and a payment that waits at the page is not replaced any more.",
+            replaces it: that payment is voided first. After the first failed payment another may begin for \
+            as long as a buyer may stay at that page; then `hold_over` of the problem is true, the seats are \
+            free again, and a payment that waits at the page is not replaced any more.",
         )
         .header::<String>("Idempotency-Key", "1 to 255 visible ASCII characters.", true)
         .credentials(ADMITTED)

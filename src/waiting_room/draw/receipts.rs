@@ -20,8 +20,8 @@ use crate::waiting_room::{
 
 /// Leaves that are made at once.
 const LEAVES_AT_ONCE: u32 = 1_024;
-/// Lists of leaves that are being sent at most. Each keeps a block of leaves for as long as its client takes to
-/// read it.
+/// Lists of leaves that are being sent at most. Each keeps a block of leaves for as long as its client takes
+/// to read it.
 const LISTS_MAX: usize = 64;
 /// Makes blocks of leaves, one at a time: a list costs seconds of a core for some millions of entries.
 static LEAVES: BlockingWork = BlockingWork::new(1);

@@ -3,9 +3,9 @@ import { call, now, on_wake } from "./api.js";
 import { lang, fill, count, clock } from "./i18n.js";
 
 const words = {
-  en: { kept: "Seats kept for you: {n}. Time left: {time}", elsewhere: "Seats kept for you in another sale: {n}. Time left: {time}", paying: "A payment for {n} seats is under way.", go: "Back to my seats", there: "To the other sale's seats", order: "See the payment" },
-  ko: { kept: "고르신 좌석 {n}석을 잡아 두었습니다. 남은 시간 {time}", elsewhere: "다른 공연에서 고르신 좌석 {n}석을 잡아 두었습니다. 남은 시간 {time}", paying: "좌석 {n}석의 결제가 진행 중입니다.", go: "내 좌석으로 가기", there: "그 공연의 좌석으로 가기", order: "결제 확인하기" },
-  ja: { kept: "お選びの{n}席を確保しています。残り時間 {time}", elsewhere: "別の公演でお選びの{n}席を確保しています。残り時間 {time}", paying: "{n}席のお支払いを処理しています。", go: "選んだ席に戻る", there: "その公演の席へ", order: "お支払いを確認する" },
+  en: { kept: "Seats kept for you: {n}. Time left: {time}", elsewhere: "Seats kept for you in another sale: {n}. Time left: {time}", paying: "A payment for {n} seats is under way.", go: "Back to my seats", there: "Go there", order: "See the payment" },
+  ko: { kept: "고르신 좌석 {n}석을 잡아 두었습니다. 남은 시간 {time}", elsewhere: "다른 공연에서 고르신 좌석 {n}석을 잡아 두었습니다. 남은 시간 {time}", paying: "좌석 {n}석의 결제가 진행 중입니다.", go: "내 좌석으로 가기", there: "보러 가기", order: "결제 확인하기" },
+  ja: { kept: "お選びの{n}席を確保しています。残り時間 {time}", elsewhere: "別の公演でお選びの{n}席を確保しています。残り時間 {time}", paying: "{n}席のお支払いを処理しています。", go: "選んだ席に戻る", there: "そちらへ", order: "お支払いを確認する" },
 }[lang];
 
 const box = document.createElement("div");
