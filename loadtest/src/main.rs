@@ -29,7 +29,7 @@ use stagedoor::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Load tests for stagedoor: crowds over real HTTP, and figures beside baselines. Exit status: 0 success, 1 a
-/// violation or a regression, 2 a wrong command line, 3 the run ended early.
+/// violation, a regression or forecasts that did not hold, 2 a wrong command line, 3 the run ended early.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {

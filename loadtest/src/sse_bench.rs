@@ -10,7 +10,7 @@ use stagedoor::demo::client::paths;
 use tokio::task::JoinSet;
 
 use crate::{
-    environment::{Backend, SaleSpec, Service, ServiceArgs},
+    environment::{Backend, SaleSpec, Service, ServiceArgs, VISIT_MAX_S},
     process::{Usage, kib_field, machine},
     sse_client::{self, StreamFigures, StreamStats},
 };
@@ -169,6 +169,7 @@ async fn start(args: &StreamsArgs) -> anyhow::Result<Service> {
         seats: 500,
         admission_rate_per_minute: 600,
         active_visits_max: 100,
+        visit_max_s: VISIT_MAX_S,
         hold_ttl_s: 30,
         queue_entries_max: 1_000,
         open_in: Duration::from_hours(1),

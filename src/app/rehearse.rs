@@ -140,10 +140,11 @@ fn run_all(scenarios: &[&Scenario], options: &RehearseOptions) -> anyhow::Result
 
 fn table(pooled: &SimulationMetrics, verdicts: &[ScenarioReport]) -> String {
     let mut out = format!(
-        "{:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>9} {:>9} {:>7}\n",
+        "{:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>9} {:>9} {:>7}\n",
         "scenario",
         "runs",
         "coverage",
+        "+-",
         "below",
         "above",
         "score",
@@ -164,9 +165,11 @@ fn table(pooled: &SimulationMetrics, verdicts: &[ScenarioReport]) -> String {
     for (name, it) in rows {
         let _ = writeln!(
             out,
-            "{name:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>9} {:>9} {:>7}",
+            "{name:<18} {:>5} {:>9} {:>6} {:>6} {:>6} {:>6} {:>9} {:>8} {:>6} {:>7} {:>9} {:>9} {:>9} {:>9} \
+             {:>7}",
             it.runs,
             figure(it.forecast_score.coverage),
+            figure(it.coverage_error),
             figure(it.forecast_score.below),
             figure(it.forecast_score.above),
             figure(it.forecast_score.interval_score_ratio),
@@ -185,6 +188,9 @@ fn table(pooled: &SimulationMetrics, verdicts: &[ScenarioReport]) -> String {
         out,
         "coverage, below, above: shares of waits within, shorter and longer than p10 to p90, give or take \
          {} s;\n\
+         +-: standard error of the coverage: waits of one sale share its luck, and its crowd differs\n\
+         from what is assumed before the sale, which a small or short sale leaves little time to learn;\n\
+         the goal is 0.80 for all sales together;\n\
          surprised: coverage of forecasts that a disturbance overtook; with them: coverage of all;\n\
          none left: share of visitors told that hardly a seat would be left at whose turn one was free",
         pooled.forecast_score.grace_s

@@ -94,6 +94,9 @@ pub struct SimulationMetrics {
     /// Score of the forecasts.
     #[serde(flatten)]
     pub forecast_score: ForecastScore,
+    /// Standard error of the coverage, from how it differs between the sales: waits of one sale share its
+    /// luck, so few sales say little however many visitors they have. `null` for one sale.
+    pub coverage_error: Option<f64>,
     /// Share of the slots in use after ramp-up, while visitors waited.
     pub slot_use: Option<f64>,
     /// Share of called visitors who found no slot at once.
@@ -179,6 +182,7 @@ pub fn metrics<'a>(rehearsals: impl IntoIterator<Item = &'a Rehearsal>) -> Simul
     SimulationMetrics {
         runs: rehearsals.len(),
         forecast_score: score(&forecasts),
+        coverage_error: standard_error(rehearsals.iter().filter_map(|it| score(&it.forecasts).coverage)),
         slot_use: share(sum(|it| it.slots[0]), sum(|it| it.slots[1])),
         refused_at_first: share(sum(|it| it.refused_at_first), sum(|it| it.came)),
         extra_wait_p95_s: extra_ms
@@ -190,6 +194,19 @@ pub fn metrics<'a>(rehearsals: impl IntoIterator<Item = &'a Rehearsal>) -> Simul
         without_forecast: sum(|it| it.without_forecast.into()),
         violations_total: sum(|it| it.violations_total),
     }
+}
+
+/// Standard error of the mean of these; `None` for fewer than two.
+#[expect(clippy::cast_precision_loss, reason = "a few sales")]
+fn standard_error(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.collect();
+    if values.len() < 2 {
+        return None;
+    }
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    Some((variance / count).sqrt())
 }
 
 /// Points of a plot at most.

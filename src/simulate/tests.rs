@@ -100,6 +100,24 @@ fn forecasts_are_roughly_calibrated() {
 }
 
 #[test]
+fn a_small_sale_is_not_promised_its_whole_rate() {
+    // 67 a minute: a bucket of two permits, of which called visitors lose some by coming when they come.
+    let scenario = shortened(named("flash").unwrap()[0]);
+    let score = rehearsed(&scenario, 667, 1..4).0.metrics.forecast_score;
+    assert!(
+        score.coverage.unwrap() > 0.6 && score.above.unwrap() < 0.3 && score.p50_error.unwrap() < 0.15,
+        "{score:?}"
+    );
+}
+
+#[test]
+fn the_error_of_a_coverage_is_told_where_sales_can_be_compared() {
+    let error = standard_error([0.7, 0.9].into_iter()).unwrap();
+    assert!((error - 0.1).abs() < 1e-9, "{error}");
+    assert_eq!(standard_error([0.7].into_iter()), None);
+}
+
+#[test]
 fn slots_stay_used_though_most_called_are_away() {
     let it = rehearsed(named("absent").unwrap()[0], 8_000, 1..2).0.metrics;
     // Chance weighs more in a sale this small; the bounds of a real one are measured by the command.

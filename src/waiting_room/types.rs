@@ -55,6 +55,15 @@ pub struct Config {
     pub draw: Option<DrawTerms>,
 }
 
+impl Config {
+    /// How long visits last at which the rate would just fill the slots: what the operator plans with, more
+    /// or less.
+    pub(crate) fn planned_visit(&self) -> Duration {
+        let per_s = f64::from(self.admission_rate_per_minute.max(1)) / 60.0;
+        Duration::from_secs_f64(f64::from(self.active_visits_max) / per_s)
+    }
+}
+
 /// When a join is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,7 +13,9 @@ use super::{
     prefill,
 };
 use crate::{
-    environment::{Backend, BackendServers, Durability, SaleSpec, config_file, start_gateway, start_service},
+    environment::{
+        Backend, BackendServers, Durability, SaleSpec, VISIT_MAX_S, config_file, start_gateway, start_service,
+    },
     http1::{Http1Client, HttpRequest},
     process::{DataFolder, Process, Usage, free_port, own_program},
 };
@@ -267,6 +269,7 @@ fn sales() -> String {
         seats,
         admission_rate_per_minute: 60_000,
         active_visits_max: 5_000,
+        visit_max_s: VISIT_MAX_S,
         hold_ttl_s: 900,
         queue_entries_max,
         open_in: Duration::ZERO,

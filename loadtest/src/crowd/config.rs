@@ -33,6 +33,8 @@ pub struct CrowdConfig {
     pub seed: u64,
     /// Multiplies human pauses: 0.1 is ten times as fast as a human.
     pub pace: f64,
+    /// The same for the pauses of admitted visitors.
+    pub visit_pace: f64,
     /// The share of called visitors who never come.
     pub absent: f64,
     /// The share of visitors with a hold who abandon it.

@@ -51,7 +51,7 @@ impl Crowd {
                 second.active = status.active_visits;
             });
             self.log.active(status.active_visits);
-            self.forecasts.lock().record(self.elapsed(), &status);
+            self.forecasts.lock().record(&status);
             self.status.send_replace(status);
         }
     }

@@ -223,7 +223,7 @@ impl Transport for Crowd {
     }
 
     fn pause(&self, rng: &VisitorRng, median: Duration) -> Duration {
-        rng.pause(median.mul_f64(self.config.pace))
+        rng.pause(median.mul_f64(self.config.visit_pace))
     }
 
     fn is_over(&self) -> bool {

@@ -40,13 +40,13 @@ pub(super) async fn run(mut visit: Visit<Arc<Crowd>>) {
     // One reader polls the status for all, but each page would see it at a moment of its own.
     tokio::time::sleep(visit.rng.jitter(POLL_INTERVAL)).await;
     let is_late = visit.rng.chance(LATE_SHARE);
-    visit
-        .pause(if is_late {
-            Duration::from_mins(1)
-        } else {
-            Duration::from_secs(4)
-        })
-        .await;
+    let median = if is_late {
+        Duration::from_mins(1)
+    } else {
+        Duration::from_secs(4)
+    };
+    let pace = visit.transport.config.pace;
+    tokio::time::sleep(visit.rng.pause(median.mul_f64(pace))).await;
     let ending = match visit.enter().await {
         Ok(true) => {
             let ending = buy(&mut visit).await;

@@ -9,6 +9,9 @@ use stagedoor::shop::HandoffConfig;
 /// The environment variable with the hand-off secret of the target's shop.
 pub const HANDOFF_SECRET: &str = "STAGEDOOR_HANDOFF_SECRET";
 
+/// `visit_max_s` of a service that is started.
+pub const VISIT_MAX_S: u32 = 7_200;
+
 /// Where a service keeps its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
@@ -109,6 +112,9 @@ pub struct ServiceArgs {
     /// Its limit of active visits.
     #[arg(long)]
     pub active_visits_max: Option<u32>,
+    /// Seconds that its visits last at most (visit_max_s).
+    #[arg(long, value_name = "SECONDS", default_value_t = VISIT_MAX_S)]
+    pub visit_max: u32,
     /// Seconds that its holds last.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub hold_ttl: u32,
@@ -138,6 +144,7 @@ impl ServiceArgs {
             seats: None,
             admission_rate: None,
             active_visits_max: None,
+            visit_max: VISIT_MAX_S,
             hold_ttl: 30,
             pin,
             data: None,

@@ -26,6 +26,8 @@ pub struct SaleSpec {
     pub admission_rate_per_minute: u32,
     /// `active_visits_max`.
     pub active_visits_max: u32,
+    /// `visit_max_s`.
+    pub visit_max_s: u32,
     /// `hold_ttl_s`.
     pub hold_ttl_s: u32,
     /// `queue_entries_max`.
@@ -113,6 +115,7 @@ pub fn sale(
         seats,
         admission_rate_per_minute,
         active_visits_max,
+        visit_max_s,
         hold_ttl_s,
         queue_entries_max,
         status_streams_max,
@@ -132,7 +135,7 @@ pub fn sale(
          active_visits_max = {active_visits_max}\n\
          call_window_s = 30\n\
          late_arrival_share = {LATE_ARRIVAL_SHARE}\n\
-         visit_max_s = 7200\n\
+         visit_max_s = {visit_max_s}\n\
          queue_entries_max = {queue_entries_max}\n\
          status_streams_max = {status_streams_max}\n\
          seats_per_customer_max = 4\n\

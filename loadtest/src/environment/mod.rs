@@ -12,7 +12,7 @@ pub mod config_file;
 pub mod servers;
 pub mod service;
 
-pub use self::args::{Backend, Durability, HANDOFF_SECRET, QueueOrder, ServiceArgs, SignIn};
+pub use self::args::{Backend, Durability, HANDOFF_SECRET, QueueOrder, ServiceArgs, SignIn, VISIT_MAX_S};
 pub use self::config_file::{PERFORMANCE, SALE, SaleSpec, WEBHOOK_SECRET};
 pub use self::servers::BackendServers;
 pub use self::service::{Service, start_gateway, start_service};

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     arrivals::{Shape, times},
     crowd::{Crowd, CrowdConfig, StatusPolling},
-    environment::{PERFORMANCE, SALE, SaleSpec, Service, ServiceArgs},
+    environment::{PERFORMANCE, SALE, SaleSpec, Service, ServiceArgs, VISIT_MAX_S},
     http1::Http1Client,
     recorder::{Latency, Second},
 };
@@ -27,6 +27,7 @@ pub(super) async fn start_service(args: &OverloadArgs) -> anyhow::Result<Service
         // Far more than any service bears: admission protects nothing here.
         admission_rate_per_minute: 1_200_000,
         active_visits_max: 20_000,
+        visit_max_s: VISIT_MAX_S,
         hold_ttl_s: 60,
         queue_entries_max: 4_000_000,
         open_in: Duration::ZERO,
@@ -90,6 +91,7 @@ fn crowd_config(rate: f64, length: Duration) -> anyhow::Result<CrowdConfig> {
         every: 1,
         seed: 1,
         pace: 0.0,
+        visit_pace: 0.0,
         absent: 0.0,
         abandon_hold: 0.0,
         single_seats: true,

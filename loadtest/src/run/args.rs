@@ -24,6 +24,10 @@ pub struct CrowdArgs {
     /// Multiplies human pauses; 0.1 is ten times as fast as a human.
     #[arg(long)]
     pub pace: Option<f64>,
+    /// The same for the pauses of admitted visitors alone, so that visits last as long as wanted; as --pace
+    /// without it. At 1 a visit lasts about 40 s.
+    #[arg(long)]
+    pub visit_pace: Option<f64>,
     /// The share of called visitors who never come.
     #[arg(long, default_value_t = 0.1)]
     pub absent: f64,

@@ -1,6 +1,6 @@
 //! The run: prepare the service, let the crowd come, audit, write the result.
 
-use std::{fs, process::ExitCode, sync::Arc, time::Duration};
+use std::{fs, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use stagedoor::{
@@ -25,6 +25,8 @@ use crate::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The file with what the status told each second.
+const STATUSES_FILE: &str = "statuses.json";
 /// How long the observer may take to answer at the end.
 const OBSERVER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -71,12 +73,18 @@ pub async fn run(kind: RunKind, service: ServiceArgs, crowd: CrowdArgs) -> anyho
         audit: Some(verdict),
     };
     write_result(&result, &crowd.out)?;
+    write_statuses(&visitors, &crowd.out.join(STATUSES_FILE))?;
     write_observations(&observations, &crowd.out.join(OBSERVATIONS_FILE))?;
     println!(
-        "written to {}: result.json, report.html, {OBSERVATIONS_FILE}",
+        "written to {}: result.json, report.html, {STATUSES_FILE}, {OBSERVATIONS_FILE}",
         crowd.out.display()
     );
     Ok(print_summary(&result))
+}
+
+fn write_statuses(crowd: &Crowd, file: &Path) -> anyhow::Result<()> {
+    let statuses = serde_json::to_vec(&*crowd.forecasts.lock())?;
+    fs::write(file, statuses).with_context(|| format!("cannot write {}", file.display()))
 }
 
 async fn wait_until(start_at: Option<Timestamp>) {

@@ -25,7 +25,8 @@ pub fn write_result(result: &RunResult, out: &Path) -> anyhow::Result<()> {
     fs::write(&file, report::page(result)).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Prints the summary and returns the exit status: 1 for violations, 3 for a run that ended early.
+/// Prints the summary and returns the exit status: 1 for violations and for forecasts that did not hold, 3
+/// for a run that ended early.
 pub fn print_summary(result: &RunResult) -> ExitCode {
     let fans = &result.fans;
     let endings: Vec<String> = fans
@@ -59,10 +60,14 @@ pub fn print_summary(result: &RunResult) -> ExitCode {
     }
     print_process("server", result.server.as_ref());
     print_process("crowd", result.client.as_ref());
+    let mut status = ExitCode::SUCCESS;
     if let Some(forecasts) = &result.forecasts {
         println!("{}", forecasts.in_words());
+        if let Some(finding) = forecasts.finding() {
+            println!("{finding}");
+            status = ExitCode::FAILURE;
+        }
     }
-    let mut status = ExitCode::SUCCESS;
     if let Some(verdict) = &result.audit {
         print_verdict(verdict);
         if verdict.violations_count > 0 {

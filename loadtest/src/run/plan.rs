@@ -24,6 +24,7 @@ pub struct RunPlan {
     arrivals: Vec<Duration>,
     part: (u32, u32),
     pace: f64,
+    visit_pace: f64,
     polling: StatusPolling,
 }
 
@@ -47,8 +48,11 @@ impl RunPlan {
             }
         }
         let pace = kind.default_of(crowd.pace, 0.1, 0.2);
-        if !(pace.is_finite() && pace >= 0.0) {
-            bail!("--pace {pace}: must be 0 or more");
+        let visit_pace = crowd.visit_pace.unwrap_or(pace);
+        for (key, pace) in [("--pace", pace), ("--visit-pace", visit_pace)] {
+            if !(pace.is_finite() && pace >= 0.0) {
+                bail!("{key} {pace}: must be 0 or more");
+            }
         }
         let fans = kind.default_of(crowd.fans, 2_000, 1_000_000);
         let shape = kind.default_of(crowd.arrivals.clone(), Shape::Poisson, Shape::Flash);
@@ -57,8 +61,8 @@ impl RunPlan {
         let arrivals = times(&shape, fans, within, crowd.seed)?;
         Ok(Self {
             what: format!(
-                "{}: {fans} fans, {shape} within {within:?}, seed {}, pace {pace}, {:.0} % absent, \
-                 polling {polling:?}, {} bots, {} streams",
+                "{}: {fans} fans, {shape} within {within:?}, seed {}, pace {pace}, {visit_pace} in visits, \
+                 {:.0} % absent, polling {polling:?}, {} bots, {} streams",
                 kind.name(),
                 crowd.seed,
                 crowd.absent * 100.0,
@@ -69,6 +73,7 @@ impl RunPlan {
                 seats: kind.default_of(service.seats, 500, 66_000),
                 admission_rate_per_minute: kind.default_of(service.admission_rate, 6_000, 12_000),
                 active_visits_max: kind.default_of(service.active_visits_max, 500, 4_000),
+                visit_max_s: service.visit_max,
                 hold_ttl_s: service.hold_ttl,
                 // The observer has an entry too.
                 queue_entries_max: fans.saturating_add(crowd.bots * 10 + 1).max(1_000),
@@ -79,6 +84,7 @@ impl RunPlan {
             arrivals: arrivals_of_part(&arrivals, part),
             part,
             pace,
+            visit_pace,
             polling,
         })
     }
@@ -110,6 +116,7 @@ impl RunPlan {
             every: self.part.1,
             seed: args.seed,
             pace: self.pace,
+            visit_pace: self.visit_pace,
             absent: args.absent,
             abandon_hold: args.abandon_hold,
             single_seats: false,

@@ -36,6 +36,9 @@ pub struct QueueEntry {
 pub struct QueueStatus {
     /// Such as `prequeue`, `on_sale`, `sold_out`.
     pub phase: String,
+    /// When it was made, by the server's clock.
+    #[serde(default)]
+    pub generated_at: Timestamp,
     /// The highest number that has been called.
     #[serde(default)]
     pub now_serving: u64,

@@ -104,16 +104,9 @@ const SLACK_SHARE_MAX: f64 = 0.02;
 /// Share of the burst beyond the first permit that is left unused.
 const RESERVE_SHARE: f64 = 0.4;
 
-/// How many more visitors to call now.
-///
-/// Expected visitors (called and not come yet, weighted by what is known of their kind) and claimants
-/// together should be as many as can enter until a visitor called now would come: then admission neither
-/// idles nor turns visitors away. By Little's law that number is the flow of entries times the mean lead.
-#[must_use]
-pub(crate) fn calls_due(now: &AdmissionState) -> u32 {
-    if !now.calling || !now.is_caller || now.uncalled == 0 {
-        return 0;
-    }
+/// How many visitors can enter until one who is called now would come: as the rate allows, and as the slots
+/// do.
+pub(crate) fn enterable(now: &AdmissionState) -> (f64, f64) {
     let lead_s = now.show_forecast.lead_s.clamp(0.5, 60.0);
     let flow = f64::from(now.rate_per_minute) / 60.0 * lead_s;
     // Visitors who happen to come together must find permits, so some are left unused: permits are lost only
@@ -128,7 +121,20 @@ pub(crate) fn calls_due(now: &AdmissionState) -> u32 {
     // Less than one slot of it would leave the only free slot of a small sale idle.
     let slack =
         (leaving.sqrt() * SLACK_DEVIATIONS).min((f64::from(now.active_visits_max) * SLACK_SHARE_MAX).floor());
-    let by_slots = free + leaving - slack;
+    (by_rate, free + leaving - slack)
+}
+
+/// How many more visitors to call now.
+///
+/// Expected visitors (called and not come yet, weighted by what is known of their kind) and claimants
+/// together should be as many as can enter until a visitor called now would come: then admission neither
+/// idles nor turns visitors away. By Little's law that number is the flow of entries times the mean lead.
+#[must_use]
+pub(crate) fn calls_due(now: &AdmissionState) -> u32 {
+    if !now.calling || !now.is_caller || now.uncalled == 0 {
+        return 0;
+    }
+    let (by_rate, by_slots) = enterable(now);
     // When hardly a seat is free, as many visitors are called as there are seats: no visitor is called to
     // find every seat held, and released seats are offered in the order of the queue.
     let by_seats = now.seats_free.map_or(f64::INFINITY, f64::from);

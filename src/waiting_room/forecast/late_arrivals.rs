@@ -289,7 +289,7 @@ mod tests {
                 },
                 admission: None,
                 counts: self.counts,
-                visits: VisitLengthModel::new(Duration::from_mins(15)).forecast(now),
+                visits: VisitLengthModel::new(Duration::from_mins(15), Duration::from_mins(2)).forecast(now),
                 call_window: Duration::from_mins(3),
                 seats: None,
                 until_open_s: 0,

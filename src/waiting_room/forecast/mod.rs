@@ -7,6 +7,7 @@ pub(crate) mod call_curve;
 pub(crate) mod calls_per_entry;
 pub(crate) mod interval_calibration;
 pub(crate) mod late_arrivals;
+pub(crate) mod limit_use;
 pub(crate) mod observation;
 pub(crate) mod projection;
 pub(crate) mod scoring;

@@ -10,9 +10,10 @@
 //! are expected already, times the calls that one entry takes.
 
 use crate::waiting_room::forecast::{
-    call_curve::{CurvePoint, HORIZON_S},
+    call_curve::{CurvePoint, HORIZON_S, Z90},
     calls_per_entry::CallsPerEntry,
     late_arrivals::{LateArrivalForecast, LateLane},
+    limit_use::RATE_DISPERSION,
     seats_per_visit::StockForecast,
     visit_length::{Departures, VisitForecast},
 };
@@ -20,8 +21,10 @@ use crate::waiting_room::forecast::{
 /// State of admission that the projection starts from.
 #[derive(Clone, Debug)]
 pub(crate) struct ProjectionInput {
-    /// Entries per second that the rate allows.
+    /// Entries per second while the rate is the limit.
     pub rate_per_s: f64,
+    /// Relative standard deviation of that.
+    pub rate_deviation: f64,
     /// For so many seconds only a part of the rate is used.
     pub reduced_rate_s: f64,
     /// That part, 0 to 1.
@@ -62,19 +65,20 @@ pub(crate) fn project(
     at_least_s: f64,
 ) -> Vec<CurvePoint> {
     let mut model = FluidModel::new(input, visits, &visits.expected);
-    // The same admission if visits last longer and take more seats than expected, or shorter and fewer.
+    // The same admission at the ends of the range of visits: if they last longer and take more seats than
+    // expected, or shorter and fewer.
     let (mut worse, mut better) = (
         FluidModel::new(input, visits, &visits.longer),
         FluidModel::new(input, visits, &visits.shorter),
     );
     for (model, sign) in [(&mut worse, 1.0), (&mut better, -1.0)] {
         if let Some(stock) = &mut model.stock {
-            stock.per_entry = (stock.per_entry + sign * stock.deviation).max(stock.per_entry / 2.0);
+            stock.per_entry = (stock.per_entry + sign * Z90 * stock.deviation).max(stock.per_entry / 2.0);
         }
     }
     let mut steps = vec![CurvePoint::default()];
     let mut lane = LateLane::new(&input.late_arrivals);
-    let (mut calls, mut noise, mut in_time, mut by_stock) = (0.0, 0.0, 0.0, 0.0);
+    let (mut calls, mut noise, mut in_time, mut by_stock, mut by_rate) = (0.0, 0.0, 0.0, 0.0, 0.0);
     while model.t_s < HORIZON_S {
         let before = f64::max(in_time - input.expected, 0.0);
         let StepResult {
@@ -86,8 +90,11 @@ pub(crate) fn project(
         worse.step();
         better.step();
         match limit {
-            Limit::Rate => {}
-            // Visits end at random, the rate does not.
+            Limit::Rate => {
+                by_rate += entries;
+                noise += RATE_DISPERSION * entries;
+            }
+            // Visits end at random, the rate hardly.
             Limit::ActiveVisits => noise += ended,
             Limit::Stock => by_stock += entries,
         }
@@ -106,14 +113,16 @@ pub(crate) fn project(
         // With a trend the calls of a step are those that its own entries take.
         calls += (reached - before) * per_entry;
         let of_stock = STOCK_DRIFT * by_stock * per_entry;
+        let of_rate = input.rate_deviation * by_rate * per_entry;
         let chance = per_entry * per_entry * noise + per_entry * (per_entry - 1.0).max(0.05) * reached;
         let misread = per_entry * entries / dt * MISREAD_S;
         let level_more = level[0] * calls;
         // Every entry needs a call.
         let level_fewer = (level[1] * calls).min((calls - reached).max(0.0));
-        let others = chance + of_stock.powi(2) + (FLOOR_DRIFT * calls).powi(2);
+        let others = chance + of_stock.powi(2) + of_rate.powi(2) + (FLOOR_DRIFT * calls).powi(2);
         let deviation = |level: f64, entered: f64| {
-            (others + level.powi(2) + (per_entry * (entered - model.entered)).powi(2)).sqrt()
+            let by_visits = per_entry * (entered - model.entered) / Z90;
+            (others + level.powi(2) + by_visits.powi(2)).sqrt()
         };
         let (more, fewer) = (
             deviation(level_more, better.entered),
@@ -268,7 +277,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::waiting_room::forecast::call_curve::{CallCurve, Z90};
+    use crate::waiting_room::forecast::call_curve::CallCurve;
 
     const STEPS: usize = 180;
     const STEP_S: f64 = 5.0;
@@ -300,6 +309,7 @@ mod tests {
         };
         ProjectionInput {
             rate_per_s,
+            rate_deviation: 0.0,
             reduced_rate_s: 0.0,
             reduced_rate_share: 0.5,
             capacity,

@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::kernel::Timestamp;
+use crate::{kernel::Timestamp, waiting_room::forecast::call_curve::Z90};
 
 /// Ends of the age classes in seconds; the longest possible visit closes the last one that it reaches.
 const EDGES_S: [f64; 30] = [
@@ -24,14 +24,21 @@ const COVERED_MEANS: f64 = 8.0;
 /// Prior: the median visit in seconds, and the share of the longest possible one that it takes at most. The
 /// logarithms of visits are spread about it like this (log-logistic: few visits end at once, and long ones go
 /// on; service times have this shape wherever they were measured, as in Brown and others 2005). The longest
-/// possible visit is an operator's choice and says little of how long visits are.
+/// possible visit is an operator's choice and says little of how long visits are. The limit of active visits
+/// over the rate says more: an operator chooses both for visits of about that length, give or take.
 const PRIOR_MEDIAN_S: f64 = 110.0;
 const PRIOR_MEDIAN_SHARE: f64 = 0.25;
 const PRIOR_SHAPE: f64 = 2.0;
+/// Weight of the planned visit in the logarithm of the prior median, and the bounds of what is believed of
+/// it.
+const PLANNED_WEIGHT: f64 = 0.5;
+const PLANNED_S: std::ops::RangeInclusive<f64> = 10.0..=1_200.0;
 /// Deviation of the logarithm of an assumed hazard, and how alike ages are: its error falls to the e-th part
 /// over a factor `e^ALIKE` of age (an Ornstein-Uhlenbeck process over the logarithm of age). So what is seen
-/// of young visits says something of old ones, and less of much older ones.
-const ASSUMED_DEVIATION: f64 = 0.8;
+/// of young visits says something of old ones, and less of much older ones. The deviation makes
+/// the first ranges wide: visits may take ten seconds or half an hour, and an operator knows which, not the
+/// model.
+const ASSUMED_DEVIATION: f64 = 1.3;
 const ALIKE: f64 = 1.2;
 /// Observations fade so that each age remembers about so many ends.
 const MEMORY: f64 = 800.0;
@@ -61,6 +68,7 @@ impl Cohort {
 #[derive(Debug)]
 pub(crate) struct VisitLengthModel {
     longest_s: f64,
+    prior_median_s: f64,
     ages: [Age; AGES],
     cohorts: VecDeque<Cohort>,
     /// Second up to which exposure has been counted.
@@ -76,8 +84,7 @@ pub(crate) struct VisitForecast {
     pub active_by_step: Vec<f64>,
     /// How they end on average.
     pub expected: Departures,
-    /// How they would end if the mean visit were longer, or shorter, by one standard deviation of its
-    /// estimate.
+    /// How they would end if the mean visit were as long as nine of ten estimates allow, or as short.
     pub longer: Departures,
     /// As `longer`, for the shorter mean visit.
     pub shorter: Departures,
@@ -93,11 +100,15 @@ pub(crate) struct Departures {
 }
 
 impl VisitLengthModel {
-    /// A model that knows only the longest possible visit.
-    pub(crate) fn new(longest: Duration) -> Self {
+    /// A model that knows only the longest possible visit, and how long visits last at which the rate would
+    /// just fill the slots.
+    pub(crate) fn new(longest: Duration, planned: Duration) -> Self {
         let longest_s = longest.as_secs_f64().max(1.0);
+        let planned_s = planned.as_secs_f64().clamp(*PLANNED_S.start(), *PLANNED_S.end());
+        let median_s = PRIOR_MEDIAN_S.powf(1.0 - PLANNED_WEIGHT) * planned_s.powf(PLANNED_WEIGHT);
         Self {
             longest_s,
+            prior_median_s: median_s.min(longest_s * PRIOR_MEDIAN_SHARE),
             ages: [Age::default(); AGES],
             cohorts: VecDeque::new(),
             counted_to_s: None,
@@ -192,7 +203,7 @@ impl VisitLengthModel {
         let departures = |per_s: &[f64; AGES]| Departures::at(step_s, self.longest_s, per_s);
         let expected = departures(&expected_per_s);
         let shift_s = expected.shift_s(step_s, &expected_per_s);
-        // The most likely of all ways in which the mean visit could be off by one standard deviation.
+        // The most likely of all ways in which the mean visit could be off by this much.
         let way = known.solve(shift_s);
         let deviation_s = way
             .iter()
@@ -202,7 +213,7 @@ impl VisitLengthModel {
             .sqrt()
             .max(1e-9);
         let off = |by: f64| departures(&hazards(&std::array::from_fn(|at| ratios[at] + way[at] * by)));
-        let (longer, shorter) = (off(-deviation_s.recip()), off(deviation_s.recip()));
+        let (longer, shorter) = (off(-Z90 / deviation_s), off(Z90 / deviation_s));
         VisitForecast {
             step_s,
             active_by_step,
@@ -216,7 +227,7 @@ impl VisitLengthModel {
     /// one to it, and the precision of that: the mode of a Poisson regression whose neighbors are alike, by
     /// Newton's method (Rue and Held, Gaussian Markov Random Fields, ch. 4).
     fn ratios(&self) -> ([f64; AGES], [f64; AGES], Precision) {
-        let median_s = PRIOR_MEDIAN_S.min(self.longest_s * PRIOR_MEDIAN_SHARE);
+        let median_s = self.prior_median_s;
         let staying = |age_s: f64| 1.0 / (1.0 + (age_s / median_s).powf(PRIOR_SHAPE));
         let usual_per_s = std::array::from_fn(|at| {
             let (from, to) = (begin_of(at), end_of(at));
@@ -379,6 +390,9 @@ mod tests {
     use super::*;
     use crate::kernel::{Entropy, SeededEntropy};
 
+    /// As long as the prior median without a plan.
+    const PLANNED: Duration = Duration::from_secs(110);
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_secs(seconds)
     }
@@ -386,7 +400,7 @@ mod tests {
     #[test]
     fn it_learns_the_mean_while_most_visits_still_go_on() {
         let entropy = SeededEntropy::new(4);
-        let mut lengths = VisitLengthModel::new(Duration::from_mins(15));
+        let mut lengths = VisitLengthModel::new(Duration::from_mins(15), PLANNED);
         let mut active: Vec<(i64, i64)> = Vec::new();
         for now in 0..1_200 {
             for _ in 0..3 {
@@ -415,7 +429,7 @@ mod tests {
         }
         let outlook = lengths.forecast(at(1_200));
         assert!(
-            (180.0..215.0).contains(&outlook.expected.mean_s) && drift(&outlook) < 0.1,
+            (180.0..215.0).contains(&outlook.expected.mean_s) && drift(&outlook) < 0.13,
             "{outlook:?}"
         );
         #[expect(clippy::cast_precision_loss, reason = "hundreds")]
@@ -434,7 +448,7 @@ mod tests {
 
     #[test]
     fn the_prior_mean_is_a_part_of_the_longest_visit() {
-        let outlook = VisitLengthModel::new(Duration::from_mins(15)).forecast(at(0));
+        let outlook = VisitLengthModel::new(Duration::from_mins(15), PLANNED).forecast(at(0));
         // The mean of a log-logistic visit with this median and shape 2 that ends with the longest: not half
         // a step more.
         let median_s = PRIOR_MEDIAN_S;
@@ -447,9 +461,27 @@ mod tests {
         assert!(drift(&outlook) > 0.15, "{outlook:?}");
     }
 
+    #[test]
+    fn the_prior_range_is_wide_and_follows_the_plan() {
+        let with_plan = |planned| VisitLengthModel::new(Duration::from_hours(2), planned).forecast(at(0));
+        let usual = with_plan(PLANNED);
+        assert!(
+            usual.shorter.mean_s < 75.0 && usual.longer.mean_s > 700.0,
+            "{usual:?}"
+        );
+        let [quick, slow] = [10, 900].map(|planned_s| with_plan(Duration::from_secs(planned_s)));
+        assert!(
+            quick.shorter.mean_s < 30.0 && slow.longer.mean_s > 1_200.0,
+            "{quick:?} {slow:?}"
+        );
+        assert!(
+            quick.expected.mean_s < usual.expected.mean_s && usual.expected.mean_s < slow.expected.mean_s
+        );
+    }
+
     /// All enter at once, and none of them has left for so long.
     fn nobody_has_left_for(seconds: i64) -> VisitForecast {
-        let mut lengths = VisitLengthModel::new(Duration::from_mins(15));
+        let mut lengths = VisitLengthModel::new(Duration::from_mins(15), PLANNED);
         (0..200).for_each(|_| lengths.admitted(at(0)));
         (0..=seconds).for_each(|now| lengths.observe(at(now)));
         lengths.forecast(at(seconds))
@@ -480,7 +512,7 @@ mod tests {
         fn shares_and_mean_stay_within_their_bounds(
             visits in proptest::collection::vec((0_i64..600, 0_i64..900), 0..60), now in 600_i64..1_500,
         ) {
-            let mut lengths = VisitLengthModel::new(Duration::from_mins(15));
+            let mut lengths = VisitLengthModel::new(Duration::from_mins(15), PLANNED);
             for second in 0..now {
                 for &(from, lasts) in &visits {
                     if from == second {

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use crate::kernel::Timestamp;
 use crate::waiting_room::{
+    admission::call_policy::burst_of,
     forecast::{
         call_curve::{CallCurve, CurvePoint},
         calls_per_entry::CallsPerEntryModel,
         interval_calibration::IntervalCalibration,
         late_arrivals::LateArrivalModel,
+        limit_use::LimitUseModel,
         observation::Observation,
         projection::{ProjectionInput, project},
         seats_per_visit::{SeatCounts, SeatsPerVisitModel},
@@ -35,10 +37,9 @@ pub(crate) struct WaitModel {
     calls_per_entry: CallsPerEntryModel,
     late_arrivals: LateArrivalModel,
     seats_per_visit: SeatsPerVisitModel,
+    limit_use: LimitUseModel,
     calibration: IntervalCalibration,
     is_at_capacity: bool,
-    /// Share of the limit in use while all slots were taken.
-    capacity_used: Option<f64>,
     settings: Option<Settings>,
     lowered: Option<(DelayReason, Timestamp)>,
 }
@@ -70,13 +71,10 @@ impl WaitModel {
             } else {
                 share >= 0.97
             };
-            if self.is_at_capacity {
-                let used = self.capacity_used.get_or_insert(CAPACITY_USED);
-                *used += (share.clamp(CAPACITY_USED_MIN, 1.0) - *used) / CAPACITY_USED_MEMORY_S;
-            }
         }
         if seen.phase == Phase::OnSale {
             self.calls_per_entry.observe(seen);
+            self.limit_use.observe(seen);
             self.late_arrivals.observe(seen);
             if let Some(seats) = seen.seats {
                 self.seats_per_visit.observe(
@@ -93,6 +91,7 @@ impl WaitModel {
             }
         } else {
             self.calls_per_entry.skip();
+            self.limit_use.skip();
             self.calibration.discard_pending();
         }
     }
@@ -167,14 +166,18 @@ impl WaitModel {
 
     fn project(&self, seen: &Observation<'_>, at_least_s: f64) -> Vec<CurvePoint> {
         let rate_per_s = f64::from(seen.settings.rate_effective_per_minute) / 60.0;
+        let burst = seen.admission.map_or_else(
+            || burst_of(seen.settings.rate_effective_per_minute, None),
+            |s| s.burst,
+        );
+        let limit_use = self.limit_use.forecast(burst, seen.settings.active_visits_max);
         let is_silent = seen.admission.is_some_and(|s| s.box_office_silent);
         let input = ProjectionInput {
-            rate_per_s,
+            rate_per_s: rate_per_s * limit_use.rate,
+            rate_deviation: limit_use.rate_deviation / limit_use.rate,
             reduced_rate_s: if is_silent { SILENCE_LASTS_S } else { 0.0 },
             reduced_rate_share: SILENT_SHARE,
-            // The policy leaves a slot or two of a hundred free.
-            capacity: f64::from(seen.settings.active_visits_max)
-                * self.capacity_used.unwrap_or(CAPACITY_USED),
+            capacity: f64::from(seen.settings.active_visits_max) * limit_use.capacity,
             lead_s: seen.admission.map_or(0.0, |s| s.show_forecast.lead_s),
             expected: seen.expected_entries(),
             late_arrivals: self.late_arrivals.forecast(seen),
@@ -195,10 +198,5 @@ impl WaitModel {
 
 /// Mean age of a status when it is read, in seconds.
 const STATUS_AGE_S: f64 = 0.5;
-/// Share of the limit that is taken to be in use at capacity before it has been measured; then it is averaged
-/// over this many seconds.
-const CAPACITY_USED: f64 = 0.99;
-const CAPACITY_USED_MIN: f64 = 0.9;
-const CAPACITY_USED_MEMORY_S: f64 = 60.0;
 /// A silence of the box office is taken to end after so many seconds.
 const SILENCE_LASTS_S: f64 = 60.0;

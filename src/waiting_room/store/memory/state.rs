@@ -91,7 +91,7 @@ impl State {
             lanes: AdmissionLanes::new(config.late_arrival_share),
             show_up: ShowRateModel::new(config.call_window),
             departure_rate: RateEstimate::new(at.monotonic),
-            visit_lengths: VisitLengthModel::new(config.visit_max),
+            visit_lengths: VisitLengthModel::new(config.visit_max, config.planned_visit()),
             settings: Settings::of(config),
             draw: DrawState::default(),
             join_groups: JoinGroups::default(),
