@@ -121,8 +121,8 @@ async fn release_hold(step: &StepContext) -> StepResult {
     Ok(StepOutcome::Done)
 }
 
-/// Frees the seats of a buyer who gave them up, stayed away or has used up the time for other cards, and those
-/// of an order that an operator canceled. Other buyers keep their hold, for another card.
+/// Frees the seats of a buyer who gave them up, stayed away or has used up the time for other cards, and
+/// those of an order that an operator canceled. Other buyers keep their hold, for another card.
 ///
 /// A seat store that misses this call would keep the seats for a payment that has ended.
 async fn release_seats(
