@@ -25,25 +25,20 @@ pub(crate) fn start(
     metrics: Option<PrometheusHandle>,
     background: &Lifecycle,
 ) {
-    let recorded = (
-        Arc::clone(&parts.state),
-        parts.waiting_room.clone(),
-        parts.box_office.clone(),
-    );
+    let recorded = Recorded {
+        state: Arc::clone(&parts.state),
+        waiting_room: parts.waiting_room.clone(),
+        box_office: parts.box_office.clone(),
+    };
+    // A process that is ready has all its series.
+    recorded.record();
     let lifecycle = background.clone();
     background.supervise("metrics", RECORD_INTERVAL, move || {
-        let ((state, waiting_room, box_office), lifecycle) = (recorded.clone(), lifecycle.clone());
+        let (recorded, lifecycle) = (recorded.clone(), lifecycle.clone());
         async move {
             let mut interval = tokio::time::interval(RECORD_INTERVAL);
             while lifecycle.until_stopping(interval.tick()).await.is_some() {
-                record_edge(&state);
-                if let Some(waiting_room) = &waiting_room {
-                    record_waiting_rooms(waiting_room);
-                }
-                if let Some(box_office) = &box_office {
-                    record_seats(box_office);
-                    record_orders(box_office);
-                }
+                recorded.record();
             }
         }
     });
@@ -64,6 +59,27 @@ pub(crate) fn start(
             lifecycle.clone(),
         )
     });
+}
+
+/// What the gauges and counters are read from.
+#[derive(Clone)]
+struct Recorded {
+    state: Arc<AppState>,
+    waiting_room: Option<WaitingRoomState>,
+    box_office: Option<BoxOfficeState>,
+}
+
+impl Recorded {
+    fn record(&self) {
+        record_edge(&self.state);
+        if let Some(waiting_room) = &self.waiting_room {
+            record_waiting_rooms(waiting_room);
+        }
+        if let Some(box_office) = &self.box_office {
+            record_seats(box_office);
+            record_orders(box_office);
+        }
+    }
 }
 
 fn record_edge(state: &AppState) {
