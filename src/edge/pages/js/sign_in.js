@@ -48,10 +48,12 @@ async function sign_in() {
 function lead_to_shop(url) {
   note("sign_in_error", words.at_shop);
   if (!url) return;
-  const link = document.createElement("a");
+  const [text, link] = ["span", "a"].map((name) => document.createElement(name));
   link.href = url;
   link.textContent = words.to_shop;
-  document.getElementById("sign_in_error").append(" ", link);
+  // One child: the box puts its children side by side.
+  text.append(words.at_shop, " ", link);
+  document.getElementById("sign_in_error").replaceChildren(text);
   link.focus();
 }
 
