@@ -24,11 +24,12 @@ pub use self::{
     demo_shop::{DEMO_PASSWORD, DemoShopError, create_demo_shop},
     directory::{Customer, CustomerDirectory, DirectoryError},
     handoff::sign_handoff,
+    passwords::unsafe_password_formats,
     replay_guard::ReplayGuardLocation,
     service::Shop,
     session::Session,
     types::{
         Config, Deps, HandoffConfig, LOGIN_BYTES_MAX, OpenError, PASSWORD_BYTES_MAX, ShopError,
-        SignInOutcome, SignedIn, UNSAFE_PASSWORD_FORMATS,
+        SignInOutcome, SignedIn,
     },
 };

@@ -69,10 +69,9 @@ impl Shop {
         let passwords = PasswordVerifier::start(
             config.password_threads,
             config.password_queue_max,
-            config
-                .unsafe_password_formats
-                .iter()
-                .filter_map(|name| PasswordFormat::unsafe_by_name(name))
+            PasswordFormat::unsafe_ones()
+                .filter(|(_, name)| config.unsafe_password_formats.iter().any(|it| it == name))
+                .map(|(format, _)| format)
                 .collect(),
             &clock,
             Arc::clone(&entropy),

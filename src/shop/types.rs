@@ -28,7 +28,7 @@ pub struct Config {
     /// Wrong passwords a minute for one account; 0 means no limit.
     pub wrong_passwords_per_minute: u32,
     /// Stored password formats that protect nothing and are verified all the same, of
-    /// [`UNSAFE_PASSWORD_FORMATS`].
+    /// [`unsafe_password_formats`](super::unsafe_password_formats).
     pub unsafe_password_formats: Vec<String>,
     /// Where customers sign in at the shop itself.
     pub sign_in_url: Option<String>,
@@ -77,8 +77,6 @@ pub struct Deps {
 pub const LOGIN_BYTES_MAX: usize = 254;
 /// Maximum length of a password in bytes, as in Django and WordPress: hashing takes longer for longer ones.
 pub const PASSWORD_BYTES_MAX: usize = 4_096;
-/// Names of stored password formats that protect nothing.
-pub const UNSAFE_PASSWORD_FORMATS: &[&str] = &["md5", "salted_md5", "sha1", "salted_sha1", "plain"];
 
 /// The outcome of a sign-in.
 #[derive(Debug)]

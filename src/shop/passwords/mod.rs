@@ -6,6 +6,7 @@ mod stored_hash;
 mod verifier;
 
 pub(crate) use self::password_format::PasswordFormat;
+pub use self::password_format::unsafe_password_formats;
 pub(super) use self::{
     formats::django_hash,
     verifier::{PasswordVerifier, Verdict},

@@ -66,13 +66,16 @@ impl PasswordFormat {
         self >= Self::Md5
     }
 
-    /// The unsafe format of this name.
-    pub(crate) fn unsafe_by_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(format, its_name)| format.is_unsafe() && *its_name == name)
-            .map(|(format, _)| *format)
+    /// The formats that protect nothing, with their names.
+    pub(crate) fn unsafe_ones() -> impl Iterator<Item = (Self, &'static str)> {
+        Self::ALL.iter().copied().filter(|(format, _)| format.is_unsafe())
     }
+}
+
+/// Names of the stored password formats that protect nothing.
+#[must_use]
+pub fn unsafe_password_formats() -> Vec<&'static str> {
+    PasswordFormat::unsafe_ones().map(|(_, name)| name).collect()
 }
 
 /// Whether two byte strings are equal, in a time that does not depend on where they differ.

@@ -13,7 +13,7 @@ use crate::{
         },
     },
     platform::keys::MASTER_KEY_BYTES_MIN,
-    shop::UNSAFE_PASSWORD_FORMATS,
+    shop::unsafe_password_formats,
 };
 
 pub(super) fn server(settings: &Settings, problems: &mut Problems) {
@@ -219,11 +219,12 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
         "shop.customer_query",
         "must have exactly one ?, which stands for the login in lower case",
     );
+    let unsafe_formats = unsafe_password_formats();
     for (ix, name) in section.unsafe_password_formats.iter().enumerate() {
         problems.add_if(
-            !UNSAFE_PASSWORD_FORMATS.contains(&name.as_str()),
+            !unsafe_formats.contains(&name.as_str()),
             format!("shop.unsafe_password_formats[{ix}]"),
-            format!("must be one of {}", UNSAFE_PASSWORD_FORMATS.join(", ")),
+            format!("must be one of {}", unsafe_formats.join(", ")),
         );
     }
     let has_sign_in_url = !section.sign_in_url.is_empty();

@@ -22,11 +22,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 fn every_unsafe_one() -> Vec<PasswordFormat> {
-    PasswordFormat::ALL
-        .iter()
-        .map(|(format, _)| *format)
-        .filter(|format| format.is_unsafe())
-        .collect()
+    PasswordFormat::unsafe_ones().map(|(format, _)| format).collect()
 }
 
 #[test]
