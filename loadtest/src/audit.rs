@@ -36,6 +36,9 @@ pub struct Verdict {
     pub payments: usize,
     /// Audited calls with a missing or forged proof.
     pub probes: usize,
+    /// What was not looked at, in words.
+    #[serde(default)]
+    pub not_checked: Vec<String>,
     /// All violations, also those that are not listed.
     pub violations_count: usize,
 }
@@ -66,9 +69,14 @@ impl Verdict {
         } else {
             " (not all deadlines had passed)"
         };
+        let not_checked: String = self
+            .not_checked
+            .iter()
+            .map(|what| format!("; not checked: {what}"))
+            .collect();
         format!(
             "{joins} joins, {entries} admissions, {orders} orders, {booked} booked seats, {tickets} tickets, \
-             {payments} payments, {probes} forged calls{unsettled}"
+             {payments} payments, {probes} forged calls{unsettled}{not_checked}"
         )
     }
 }
@@ -166,9 +174,12 @@ pub async fn judge(service: &Service, gathered: Gathered<'_>) -> Verdict {
     gathered.observations.add_to(&mut evidence);
     databases::reclassify_late_arrivals(&mut evidence);
     match gathered.seat_map {
-        Some(map) => add_seat_map(&mut evidence, map, &service.sale.performances[0].id),
-        // Without an admitted observer the store's view is unknown; it is not compared.
-        None => evidence.store_booked = None,
+        // While orders are in progress, seats are booked between the reading of the map and of the ledger.
+        Some(map) if gathered.settled => {
+            add_seat_map(&mut evidence, map, &service.sale.performances[0].id);
+        }
+        // Without an admitted observer the store's view is unknown.
+        _ => evidence.store_booked = None,
     }
     conclude(&evidence, gathered.settled)
 }
@@ -209,5 +220,6 @@ fn conclude(evidence: &Evidence, settled: bool) -> Verdict {
         tickets: evidence.tickets.iter().filter(|ticket| ticket.valid).count(),
         payments: evidence.payments.as_ref().map_or(0, Vec::len),
         probes: evidence.probes.len(),
+        not_checked: evidence.not_checked().into_iter().map(str::to_owned).collect(),
     }
 }
