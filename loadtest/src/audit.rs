@@ -69,11 +69,11 @@ impl Verdict {
         } else {
             " (not all deadlines had passed)"
         };
-        let not_checked: String = self
-            .not_checked
-            .iter()
-            .map(|what| format!("; not checked: {what}"))
-            .collect();
+        let not_checked = if self.not_checked.is_empty() {
+            String::new()
+        } else {
+            format!("; not checked: {}", self.not_checked.join("; "))
+        };
         format!(
             "{joins} joins, {entries} admissions, {orders} orders, {booked} booked seats, {tickets} tickets, \
              {payments} payments, {probes} forged calls{unsettled}{not_checked}"

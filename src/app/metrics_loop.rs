@@ -106,7 +106,7 @@ async fn upkeep(
     while lifecycle.until_stopping(interval.tick()).await.is_some() {
         state.limits.remove_idle(state.clock.now());
         operators.remove_idle();
-        state.shop.remove_idle();
+        state.shop.upkeep();
         state.proof_of_work.remove_expired();
         metrics::gauge!("stagedoor_proof_of_work_difficulty_bits")
             .set(f64::from(state.proof_of_work.bits(None, state.headroom())));

@@ -11,13 +11,14 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::{
     kernel::{Clock, Entropy},
     platform::shutdown::Lifecycle,
     shop::{
         circuit_breaker::CircuitBreaker,
-        directory::{Customer, CustomerDirectory, Unavailable},
+        directory::{Customer, CustomerDirectory, DirectoryError, Login, Search, Unavailable},
         query_budget::QueryBudget,
     },
 };
@@ -40,10 +41,22 @@ pub(crate) enum Lookup {
         why: Unavailable,
     },
     NotFound,
+    /// The shop's data do not say who this is.
+    Unclear,
     Unavailable(Unavailable),
 }
 
+/// How many searches in any case may be made at once, before their rate is limited.
+const ANY_CASE_BURST: u32 = 10;
+
 type Flight = Shared<BoxFuture<'static, Lookup>>;
+
+/// What the shop can bear.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budgets {
+    pub(crate) queries_per_second_max: u32,
+    pub(crate) any_case_queries_per_minute_max: u32,
+}
 
 /// A customer directory that never queries the shop more than it can bear. Cheap to clone.
 #[derive(Clone)]
@@ -52,12 +65,15 @@ pub(crate) struct CachedDirectory(Arc<Inner>);
 struct Inner {
     directory: Arc<dyn CustomerDirectory>,
     budget: QueryBudget,
+    /// Searches in any case: each may read the shop's whole table, so there are few of them, one at a time.
+    any_case_budget: QueryBudget,
+    any_case_turn: Semaphore,
     breaker: CircuitBreaker,
     /// How long a query may wait for its turn.
     queue_timeout: Duration,
     cache: Mutex<Cache>,
     /// Single flight: the running query of each login.
-    flights: Mutex<HashMap<String, Flight>>,
+    flights: Mutex<HashMap<Login, Flight>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     lifecycle: Lifecycle,
@@ -66,7 +82,7 @@ struct Inner {
 impl CachedDirectory {
     pub(crate) fn new(
         directory: Arc<dyn CustomerDirectory>,
-        queries_per_second_max: u32,
+        budgets: Budgets,
         patience: Duration,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
@@ -74,7 +90,9 @@ impl CachedDirectory {
     ) -> Self {
         Self(Arc::new(Inner {
             directory,
-            budget: QueryBudget::new(queries_per_second_max),
+            budget: QueryBudget::per_second(budgets.queries_per_second_max),
+            any_case_budget: QueryBudget::per_minute(budgets.any_case_queries_per_minute_max, ANY_CASE_BURST),
+            any_case_turn: Semaphore::new(1),
             breaker: CircuitBreaker::new(Arc::clone(&clock), Arc::clone(&entropy)),
             queue_timeout: patience,
             cache: Mutex::default(),
@@ -85,7 +103,11 @@ impl CachedDirectory {
         }))
     }
 
-    pub(crate) async fn find(&self, login: &str) -> Lookup {
+    pub(crate) fn remind(&self) {
+        self.0.directory.remind();
+    }
+
+    pub(crate) async fn find(&self, login: &Login) -> Lookup {
         let now = self.0.clock.monotonic();
         if let Some(customer) = self.0.cache.lock().get(login, now, FRESH_FOR) {
             return Lookup::Found(customer);
@@ -94,12 +116,12 @@ impl CachedDirectory {
         flight.await
     }
 
-    fn join_flight(&self, login: &str) -> Flight {
+    fn join_flight(&self, login: &Login) -> Flight {
         let mut flights = self.0.flights.lock();
         if let Some(flight) = flights.get(login) {
             return flight.clone();
         }
-        let (this, requested) = (self.clone(), login.to_owned());
+        let (this, requested) = (self.clone(), login.clone());
         // A task of its own: when the first caller is dropped, the others still get the result.
         let task = self.0.lifecycle.spawn(async move {
             let _guard = FlightGuard {
@@ -115,7 +137,7 @@ impl CachedDirectory {
             .map(move |lookup| lookup.unwrap_or(panicked))
             .boxed()
             .shared();
-        flights.insert(login.to_owned(), flight.clone());
+        flights.insert(login.clone(), flight.clone());
         flight
     }
 }
@@ -123,7 +145,7 @@ impl CachedDirectory {
 /// Removes a flight however its query ended, panics included.
 struct FlightGuard<'f> {
     inner: &'f Inner,
-    login: &'f str,
+    login: &'f Login,
 }
 
 impl Drop for FlightGuard<'_> {
@@ -133,16 +155,21 @@ impl Drop for FlightGuard<'_> {
 }
 
 impl Inner {
-    async fn fetch(&self, login: &str) -> Lookup {
-        match self.query(login).await {
-            Ok(Some(customer)) => {
+    async fn fetch(&self, login: &Login) -> Lookup {
+        let mut answer = self.query(login).await;
+        if matches!(answer, Ok(Answer::NotFound)) && self.directory.searches_any_case() {
+            answer = self.query_any_case(login).await;
+        }
+        match answer {
+            Ok(Answer::Found(customer)) => {
                 self.cache.lock().insert(login, &customer, self.clock.monotonic());
                 Lookup::Found(customer)
             }
-            Ok(None) => {
+            Ok(Answer::NotFound) => {
                 self.cache.lock().remove(login);
                 Lookup::NotFound
             }
+            Ok(Answer::Unclear) => Lookup::Unclear,
             Err(why) => match self.cache.lock().get(login, self.clock.monotonic(), STALE_FOR) {
                 Some(customer) => Lookup::Stale { customer, why },
                 None => Lookup::Unavailable(why),
@@ -150,31 +177,49 @@ impl Inner {
         }
     }
 
-    async fn query(&self, login: &str) -> Result<Option<Customer>, Unavailable> {
+    async fn query(&self, login: &Login) -> Result<Answer, Unavailable> {
         if let Some(left) = self.breaker.open_for() {
             return Err(self.unreachable(left));
         }
-        match self.budget.reserve(self.clock.monotonic(), self.queue_timeout) {
-            Ok(wait) if wait.is_zero() => {}
-            Ok(wait) => tokio::time::sleep(wait).await,
-            Err(wait) => {
-                metrics::counter!("stagedoor_shop_queries_total", "outcome" => "over_budget").increment(1);
-                return Err(Unavailable::OverBudget {
-                    retry_after: self.jittered(wait),
-                });
-            }
-        }
+        self.take_turn(&self.budget).await?;
         let Some(permit) = self.breaker.try_acquire() else {
             return Err(self.unreachable(self.breaker.open_for().unwrap_or_default()));
         };
-        if let Ok(found) = self.directory.find(login).await {
+        if let Some(answer) = answer_of(self.directory.find(login, Search::Exact).await) {
             permit.succeeded();
-            metrics::counter!("stagedoor_shop_queries_total", "outcome" => "answered").increment(1);
-            Ok(found)
+            Ok(answer)
         } else {
             drop(permit);
-            metrics::counter!("stagedoor_shop_queries_total", "outcome" => "failed").increment(1);
             Err(self.unreachable(self.breaker.open_for().unwrap_or_default()))
+        }
+    }
+
+    /// A slow search says nothing about the shop's health: it does not count in the circuit breaker.
+    async fn query_any_case(&self, login: &Login) -> Result<Answer, Unavailable> {
+        self.take_turn(&self.any_case_budget).await?;
+        let turn = tokio::time::timeout(self.queue_timeout, self.any_case_turn.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(self.over_budget(self.queue_timeout));
+        };
+        answer_of(self.directory.find(login, Search::AnyCase).await)
+            .ok_or_else(|| self.unreachable(self.queue_timeout))
+    }
+
+    async fn take_turn(&self, budget: &QueryBudget) -> Result<(), Unavailable> {
+        match budget.reserve(self.clock.monotonic(), self.queue_timeout) {
+            Ok(wait) if wait.is_zero() => Ok(()),
+            Ok(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(())
+            }
+            Err(wait) => Err(self.over_budget(wait)),
+        }
+    }
+
+    fn over_budget(&self, wait: Duration) -> Unavailable {
+        count("over_budget");
+        Unavailable::OverBudget {
+            retry_after: self.jittered(wait),
         }
     }
 
@@ -191,11 +236,34 @@ impl Inner {
     }
 }
 
+/// What a query has said.
+enum Answer {
+    Found(Customer),
+    NotFound,
+    Unclear,
+}
+
+/// `None`: the shop did not answer.
+fn answer_of(found: Result<Option<Customer>, DirectoryError>) -> Option<Answer> {
+    let answer = match found {
+        Ok(Some(customer)) => Some(Answer::Found(customer)),
+        Ok(None) => Some(Answer::NotFound),
+        Err(DirectoryError::Unclear) => Some(Answer::Unclear),
+        Err(DirectoryError::Failed) => None,
+    };
+    count(if answer.is_some() { "answered" } else { "failed" });
+    answer
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("stagedoor_shop_queries_total", "outcome" => outcome).increment(1);
+}
+
 /// The most recently seen customers; evicts the oldest.
 #[derive(Default)]
 struct Cache {
-    by_login: HashMap<String, CachedCustomer>,
-    by_age: BTreeMap<u64, String>,
+    by_login: HashMap<Login, CachedCustomer>,
+    by_age: BTreeMap<u64, Login>,
     sequence: u64,
 }
 
@@ -206,19 +274,19 @@ struct CachedCustomer {
 }
 
 impl Cache {
-    fn get(&self, login: &str, now: Duration, younger_than: Duration) -> Option<Customer> {
+    fn get(&self, login: &Login, now: Duration, younger_than: Duration) -> Option<Customer> {
         self.by_login
             .get(login)
             .filter(|seen| now.saturating_sub(seen.at) < younger_than)
             .map(|seen| seen.customer.clone())
     }
 
-    fn insert(&mut self, login: &str, customer: &Customer, at: Duration) {
+    fn insert(&mut self, login: &Login, customer: &Customer, at: Duration) {
         self.remove(login);
         self.sequence += 1;
-        self.by_age.insert(self.sequence, login.to_owned());
+        self.by_age.insert(self.sequence, login.clone());
         self.by_login.insert(
-            login.to_owned(),
+            login.clone(),
             CachedCustomer {
                 customer: customer.clone(),
                 at,
@@ -232,7 +300,7 @@ impl Cache {
         }
     }
 
-    fn remove(&mut self, login: &str) {
+    fn remove(&mut self, login: &Login) {
         if let Some(seen) = self.by_login.remove(login) {
             self.by_age.remove(&seen.sequence);
         }

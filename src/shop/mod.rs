@@ -22,7 +22,10 @@ mod types;
 
 pub use self::{
     demo_shop::{DEMO_PASSWORD, DemoShopError, create_demo_shop},
-    directory::{Customer, CustomerDirectory, DirectoryError},
+    directory::{
+        Customer, CustomerDirectory, DirectoryError, DirectoryOpenError, Login, QueryError, Search,
+        check_customer_query,
+    },
     handoff::sign_handoff,
     passwords::unsafe_password_formats,
     replay_guard::ReplayGuardLocation,

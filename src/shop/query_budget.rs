@@ -4,21 +4,33 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Limits the rate of queries, spaced evenly: a leaky bucket without burst (ITU-T I.371, GCRA without
-/// tolerance), so that no period of one second has more queries than the budget.
+/// Limits the rate of queries: a leaky bucket (ITU-T I.371, GCRA). Without a burst they are spaced evenly, so
+/// that no period of one second has more queries than the budget.
 pub(super) struct QueryBudget {
     interval: Duration,
+    /// How far the bucket may be ahead: the time of a burst's further queries.
+    tolerance: Duration,
     /// When the next query may start.
     next: Mutex<Duration>,
 }
 
 impl QueryBudget {
-    pub(super) fn new(queries_per_second_max: u32) -> Self {
+    pub(super) fn per_second(queries_max: u32) -> Self {
+        Self::new(Duration::from_secs(1), queries_max, 1)
+    }
+
+    /// At most `queries_max` a minute in the long run, and up to `burst` at once.
+    pub(super) fn per_minute(queries_max: u32, burst: u32) -> Self {
+        Self::new(Duration::from_mins(1), queries_max, burst)
+    }
+
+    fn new(period: Duration, queries_max: u32, burst: u32) -> Self {
         // Rounded up, because rounding down would allow one query too many.
-        let interval =
-            Duration::from_nanos(1_000_000_000_u64.div_ceil(u64::from(queries_per_second_max.max(1))));
+        let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        let interval = Duration::from_nanos(nanos.div_ceil(u64::from(queries_max.max(1))));
         Self {
             interval,
+            tolerance: interval * burst.saturating_sub(1),
             next: Mutex::new(Duration::ZERO),
         }
     }
@@ -28,7 +40,7 @@ impl QueryBudget {
     pub(super) fn reserve(&self, now: Duration, wait_max: Duration) -> Result<Duration, Duration> {
         let mut next = self.next.lock();
         let turn = (*next).max(now);
-        let wait = turn.saturating_sub(now);
+        let wait = turn.saturating_sub(now + self.tolerance);
         if wait > wait_max {
             return Err(wait);
         }
@@ -46,7 +58,7 @@ mod tests {
     fn no_second_exceeds_the_budget() {
         let entropy = SeededEntropy::new(3);
         for rate in [1, 3, 7, 200, 999] {
-            let budget = QueryBudget::new(rate);
+            let budget = QueryBudget::per_second(rate);
             let mut now = Duration::ZERO;
             let mut starts = Vec::new();
             for _ in 0..5_000 {
@@ -69,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_refused_query_reserves_no_turn() {
-        let budget = QueryBudget::new(2);
+        let budget = QueryBudget::per_second(2);
         let reserve = |ms| {
             budget
                 .reserve(Duration::ZERO, Duration::from_millis(ms))

@@ -2,12 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
+
 use crate::{
     kernel::{Clock, Entropy, Subject},
     platform::{keys::Keys, signing::TokenError},
     shop::{
-        cached_directory::{CachedDirectory, Lookup},
-        directory::{CustomerDirectory, SqlDirectory, Unavailable},
+        cached_directory::{Budgets, CachedDirectory, Lookup},
+        directory::{CustomerDirectory, DirectoryConfig, Login, SqlDirectory, Unavailable},
         guess_limit::GuessLimit,
         handoff,
         passwords::{PasswordFormat, PasswordVerifier, Verdict},
@@ -19,6 +21,9 @@ use crate::{
     },
 };
 
+/// How often a warning is repeated.
+const REMINDER_INTERVAL: Duration = Duration::from_mins(10);
+
 /// The integration with the existing shop: signs customers in and out.
 pub struct Shop {
     config: Config,
@@ -26,25 +31,22 @@ pub struct Shop {
     pub(super) passwords: PasswordVerifier,
     guesses: GuessLimit,
     replay_guard: Arc<ReplayGuard>,
+    reminded_at: Mutex<Duration>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     keys: Keys,
 }
 
 impl Shop {
-    /// Opens the integration. Does not connect to the shop's database yet, which may be down.
+    /// Opens the integration. The shop's database may be down; else it is checked that nothing can be written
+    /// there.
     ///
     /// # Errors
-    /// [`OpenError`]: an unsupported URL, no threads, or an unusable database of used tokens.
+    /// [`OpenError`]: an unsupported URL or query, an account that may write, no threads, or an unusable
+    /// database of used tokens.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let directory = SqlDirectory::new(
-            &config.database_url,
-            &config.customer_query,
-            config.connections_max,
-            config.query_timeout,
-            Arc::clone(&deps.clock),
-        )
-        .map_err(OpenError::InvalidUrl)?;
+        let directory = SqlDirectory::new(directory_config(&config), Arc::clone(&deps.clock))?;
+        directory.inspect().await?;
         Self::open_with(config, Arc::new(directory), deps).await
     }
 
@@ -80,7 +82,10 @@ impl Shop {
         let guesses = GuessLimit::new(config.wrong_passwords_per_minute, &clock);
         let customers = CachedDirectory::new(
             directory,
-            config.queries_per_second_max,
+            Budgets {
+                queries_per_second_max: config.queries_per_second_max,
+                any_case_queries_per_minute_max: config.any_case_queries_per_minute_max,
+            },
             config.query_timeout,
             Arc::clone(&clock),
             Arc::clone(&entropy),
@@ -92,6 +97,7 @@ impl Shop {
             passwords,
             guesses,
             replay_guard,
+            reminded_at: Mutex::new(clock.monotonic()),
             clock,
             entropy,
             keys,
@@ -152,22 +158,29 @@ impl Shop {
         self.config.sign_in_url.as_deref()
     }
 
-    /// Drops what is remembered of wrong passwords that no longer count. To be called now and then.
-    pub fn remove_idle(&self) {
+    /// Drops what is remembered of wrong passwords that no longer count, and repeats the warning of what an
+    /// operator has allowed against advice. To be called now and then.
+    pub fn upkeep(&self) {
         self.guesses.remove_idle();
+        let now = self.clock.monotonic();
+        let mut reminded_at = self.reminded_at.lock();
+        if now.saturating_sub(*reminded_at) >= REMINDER_INTERVAL {
+            *reminded_at = now;
+            self.directory.remind();
+        }
     }
 
     async fn sign_in_by_password(&self, login: &str, password: &str, client: IpAddr) -> SignInOutcome {
-        let login = login.trim();
-        if login.is_empty()
-            || login.len() > LOGIN_BYTES_MAX
+        let typed = login.trim();
+        if typed.is_empty()
+            || typed.len() > LOGIN_BYTES_MAX
             || password.is_empty()
             || password.len() > PASSWORD_BYTES_MAX
         {
             return SignInOutcome::Rejected;
         }
-        let login = login.to_lowercase();
-        let guess = match self.guesses.take(&login, client) {
+        let login = Login::new(typed);
+        let guess = match self.guesses.take(login.lower_case(), client) {
             Ok(guess) => guess,
             Err(retry_after) => return SignInOutcome::TooManyGuesses { retry_after },
         };
@@ -181,15 +194,17 @@ impl Shop {
 
     /// Performs one password verification on every path, so that the response time does not reveal which
     /// logins exist.
-    async fn check_password(&self, login: &str, password: &str, client: IpAddr) -> SignInOutcome {
+    async fn check_password(&self, login: &Login, password: &str, client: IpAddr) -> SignInOutcome {
         let slot = match self.passwords.try_reserve(client) {
             Ok(slot) => slot,
             Err(retry_after) => return SignInOutcome::Busy { retry_after },
         };
-        let (customer, unavailable) = match self.directory.find(login).await {
+        let lookup = self.directory.find(login).await;
+        let is_unclear = lookup == Lookup::Unclear;
+        let (customer, unavailable) = match lookup {
             Lookup::Found(customer) => (Some(customer), None),
             Lookup::Stale { customer, why } => (Some(customer), Some(why)),
-            Lookup::NotFound => (None, None),
+            Lookup::NotFound | Lookup::Unclear => (None, None),
             Lookup::Unavailable(why) => (None, Some(why)),
         };
         let verdict = self
@@ -205,7 +220,7 @@ impl Shop {
             .and_then(|customer| self.new_session(&customer.key, customer.name));
         match (signed_in, unavailable) {
             (Some(signed_in), _) => SignInOutcome::SignedIn(signed_in),
-            (None, _) if verdict == Verdict::NotVerifiable => SignInOutcome::AtShopOnly,
+            (None, _) if is_unclear || verdict == Verdict::NotVerifiable => SignInOutcome::AtShopOnly,
             (None, None) => SignInOutcome::Rejected,
             // The password may have changed at the shop: a stale hash does not prove that it is wrong.
             (None, Some(Unavailable::Down { retry_after })) => SignInOutcome::Unreachable { retry_after },
@@ -254,6 +269,18 @@ impl Shop {
             session,
             name,
         })
+    }
+}
+
+fn directory_config(config: &Config) -> DirectoryConfig {
+    DirectoryConfig {
+        database_url: config.database_url.clone(),
+        customer_query: config.customer_query.clone(),
+        customer_query_any_case: config.customer_query_any_case.clone(),
+        tables: config.tables.clone(),
+        allow_write_access: config.allow_write_access,
+        connections_max: config.connections_max,
+        query_timeout: config.query_timeout,
     }
 }
 

@@ -20,14 +20,18 @@ use crate::{
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const QUERY: &str = "SELECT id, trim(first_name || ' ' || last_name) AS name, password AS password_hash, \
-    is_active AS active FROM auth_user WHERE lower(email) = ?";
+    is_active AS active, email AS login FROM auth_user WHERE email IN (:login, :login_lower)";
 
 fn config(database: &Path) -> Config {
     Config {
         database_url: format!("sqlite:{}", database.display()),
         customer_query: QUERY.to_owned(),
+        customer_query_any_case: String::new(),
+        tables: vec!["auth_user".to_owned()],
+        allow_write_access: false,
         connections_max: 2,
         queries_per_second_max: 10_000,
+        any_case_queries_per_minute_max: 60,
         query_timeout: Duration::from_secs(2),
         password_threads: 1,
         password_queue_max: 4,
@@ -296,7 +300,7 @@ async fn the_service_opens_while_the_shop_is_missing() {
     };
     assert!(matches!(
         Shop::open(config, deps(&dir, Arc::new(SystemClock::new()))).await,
-        Err(OpenError::InvalidUrl(_))
+        Err(OpenError::Directory(DirectoryOpenError::Url(_)))
     ));
 }
 

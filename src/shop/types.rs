@@ -5,20 +5,29 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     kernel::{Clock, Entropy, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle, sql},
-    shop::{replay_guard::store::ReplayGuardLocation, session::Session},
+    shop::{directory::DirectoryOpenError, replay_guard::store::ReplayGuardLocation, session::Session},
 };
 
 /// How the shop is connected.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `sqlite:/path/shop.db`; opened read-only.
+    /// `sqlite:/path/shop.db`, `postgres://...` or `mysql://...`; only read.
     pub database_url: String,
-    /// SQL with one `?`, the login; returns the columns `id`, `name`, `password_hash`, `active`.
+    /// SQL with the parameters `:login` and `:login_lower`; returns the columns `id`, `name`,
+    /// `password_hash`, `active` and, where several customers may be found, `login`.
     pub customer_query: String,
+    /// The same for logins that the first query does not find, whatever their case; empty: there is none.
+    pub customer_query_any_case: String,
+    /// Tables with which it is tried that nothing can be written.
+    pub tables: Vec<String>,
+    /// Go on where the account could write.
+    pub allow_write_access: bool,
     /// Maximum number of connections to the shop's database.
     pub connections_max: u32,
     /// Maximum rate of queries.
     pub queries_per_second_max: u32,
+    /// Maximum rate of `customer_query_any_case`.
+    pub any_case_queries_per_minute_max: u32,
     /// Time limit of one query, and of waiting for its turn.
     pub query_timeout: Duration,
     /// Threads that verify passwords.
@@ -126,9 +135,9 @@ impl fmt::Debug for SignedIn {
 /// Why the shop cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The database URL is not supported.
-    #[error("the shop's database URL is not usable: {0}")]
-    InvalidUrl(sqlx::Error),
+    /// The shop's database cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryOpenError),
     /// The system creates no threads.
     #[error("cannot start the password threads: {0}")]
     Threads(std::io::Error),

@@ -61,8 +61,12 @@ impl Settings {
         shop::Config {
             database_url: shop.database_url.expose().to_owned(),
             customer_query: shop.customer_query.clone(),
+            customer_query_any_case: shop.customer_query_any_case.clone(),
+            tables: shop.tables.clone(),
+            allow_write_access: shop.allow_write_access,
             connections_max: shop.connections_max,
             queries_per_second_max: shop.queries_per_second_max,
+            any_case_queries_per_minute_max: shop.any_case_queries_per_minute_max,
             query_timeout: millis(shop.query_timeout_ms),
             password_threads: shop.password_threads,
             password_queue_max: shop.password_queue_max,

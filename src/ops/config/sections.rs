@@ -184,15 +184,28 @@ pub struct ProofOfWorkSettings {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShopSettings {
-    /// The shop's database, "sqlite:FILE"; it is opened read-only.
+    /// The shop's database: "sqlite:FILE", "postgres://USER:PASSWORD@HOST/DATABASE" or
+    /// "mysql://USER:PASSWORD@HOST/DATABASE" (also MariaDB). It is only read.
     pub database_url: DatabaseUrl,
-    /// Finds a customer: one ? for the login (trimmed, in lower case); returns the columns id, name,
-    /// password_hash, active.
+    /// Finds a customer by :login, as typed without surrounding blanks, or :login_lower, the same in lower
+    /// case. Returns the columns id, name, password_hash, active, and login, the stored login, by which
+    /// several customers are told apart.
     pub customer_query: String,
+    /// The same for logins that customer_query does not find, whatever their case; for shops without an index
+    /// that does. "" for none. A query with COLLATE any_case is for SQLite files alone.
+    pub customer_query_any_case: String,
+    /// Tables of the shop with which it is tried at the start that nothing can be written: those that
+    /// customer_query reads.
+    pub tables: Vec<String>,
+    /// Goes on although the account of database_url may change the shop's data. A warning repeats.
+    pub allow_write_access: bool,
     /// Maximum number of connections to the shop's database.
     pub connections_max: u32,
     /// Maximum number of queries a second, so that a sale never slows the shop down.
     pub queries_per_second_max: u32,
+    /// Maximum number of uses of customer_query_any_case a minute, one at a time: each may read all
+    /// customers.
+    pub any_case_queries_per_minute_max: u32,
     /// How long one query may take, in milliseconds.
     pub query_timeout_ms: u32,
     /// Threads that verify passwords; one verification takes about a quarter of a second of a core.

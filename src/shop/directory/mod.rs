@@ -1,7 +1,22 @@
 //! The shop's customer directory: the port, and its implementation by SQL.
 
+mod database;
+mod login;
+mod mysql;
 mod port;
+mod postgres;
+mod query;
+mod record;
 mod sql;
+mod sqlite;
 
-pub use self::port::{Customer, CustomerDirectory, DirectoryError};
-pub(crate) use self::{port::Unavailable, sql::SqlDirectory};
+pub use self::{
+    login::Login,
+    port::{Customer, CustomerDirectory, DirectoryError, Search},
+    query::{QueryError, check_customer_query},
+    sql::DirectoryOpenError,
+};
+pub(crate) use self::{
+    port::Unavailable,
+    sql::{DirectoryConfig, SqlDirectory},
+};

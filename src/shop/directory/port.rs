@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
+use crate::shop::directory::login::Login;
+
 /// A customer of the shop. `Debug` omits personal data and the hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Customer {
@@ -32,17 +34,41 @@ pub(crate) enum Unavailable {
     OverBudget { retry_after: Duration },
 }
 
-/// The query failed or timed out. The details have been logged.
+/// Why a lookup has no result. The details have been logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the query of the shop's directory failed")]
-pub struct DirectoryError;
+pub enum DirectoryError {
+    /// The query failed or timed out.
+    #[error("the query of the shop's directory failed")]
+    Failed,
+    /// The shop's rows do not say who this is: several customers have the login, or a column that must have a
+    /// value has none. Others can be looked up.
+    #[error("the shop's customers with this login cannot be told apart or read")]
+    Unclear,
+}
+
+/// How widely to search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// By the login as typed and in lower case, which the shop's index finds.
+    Exact,
+    /// Whatever the case in which the shop has stored it; the shop may have to read all its customers.
+    AnyCase,
+}
 
 /// Finds customers by their login. One call is one query with its own time limit.
 #[async_trait]
 pub trait CustomerDirectory: Send + Sync + 'static {
-    /// The customer with this login (trimmed, in lower case); `None` when there is none.
+    /// The customer with this login; `None` when there is none.
     ///
     /// # Errors
     /// [`DirectoryError`].
-    async fn find(&self, login: &str) -> Result<Option<Customer>, DirectoryError>;
+    async fn find(&self, login: &Login, search: Search) -> Result<Option<Customer>, DirectoryError>;
+
+    /// Whether [`Search::AnyCase`] can find more than [`Search::Exact`].
+    fn searches_any_case(&self) -> bool {
+        false
+    }
+
+    /// Repeats the warning of what an operator has allowed against advice. To be called now and then.
+    fn remind(&self) {}
 }

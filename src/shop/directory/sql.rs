@@ -1,241 +1,294 @@
-//! Finds customers by a configured SQL query, over few read-only connections.
+//! Finds customers by configured SQL queries, over few read-only connections.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{
-    AssertSqlSafe, Row, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow},
-};
+use tokio::sync::OnceCell;
 
 use crate::{
     kernel::Clock,
-    shop::directory::port::{Customer, CustomerDirectory, DirectoryError},
+    shop::directory::{
+        database::ShopDatabase,
+        login::Login,
+        mysql::MySqlShop,
+        port::{Customer, CustomerDirectory, DirectoryError, Search},
+        postgres::PostgresShop,
+        query::{CustomerQuery, Placeholders, QueryError},
+        record::{COLUMNS, choose},
+        sqlite::{ANY_CASE, SqliteShop},
+    },
 };
 
-/// SQLite steps between two checks of the time limit; some microseconds.
-const STEPS_PER_TIMEOUT_CHECK: i32 = 1_000;
+/// The time limit of what is looked at before the first query.
+const INSPECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How the directory is configured.
+#[derive(Clone, Debug)]
+pub(crate) struct DirectoryConfig {
+    pub(crate) database_url: String,
+    pub(crate) customer_query: String,
+    /// Empty: there is none.
+    pub(crate) customer_query_any_case: String,
+    /// Tables with which it is tried that nothing can be written.
+    pub(crate) tables: Vec<String>,
+    /// Go on where the account could write.
+    pub(crate) allow_write_access: bool,
+    pub(crate) connections_max: u32,
+    pub(crate) query_timeout: Duration,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryOpenError {
+    /// The URL is of no supported kind, or it cannot be read.
+    #[error("shop.database_url: {0}")]
+    Url(sqlx::Error),
+    /// A query has the wrong parameters.
+    #[error("{key}: {error}")]
+    Query {
+        /// The configuration key.
+        key: &'static str,
+        /// What is wrong.
+        error: QueryError,
+    },
+    /// The account at the shop's database could change the shop's data.
+    #[error(
+        "the account of shop.database_url may change the shop's data ({}): give it SELECT alone, or set \
+         shop.allow_write_access to go on all the same",
+        .0.join(", ")
+    )]
+    Writable(Vec<String>),
+}
 
 /// A shop's database.
 pub(crate) struct SqlDirectory {
-    pool: SqlitePool,
-    query: String,
-    timeout: Duration,
-    clock: Arc<dyn Clock>,
+    database: Box<dyn ShopDatabase>,
+    exact: CustomerQuery,
+    any_case: Option<CustomerQuery>,
+    config: DirectoryConfig,
+    /// What the account could write although it should not; set once it is known, and empty unless it is
+    /// allowed.
+    write_access: OnceCell<Vec<String>>,
 }
 
 impl SqlDirectory {
     /// Connects lazily, so that the service starts while the shop is down.
     ///
     /// # Errors
-    /// When `url` is not `sqlite:FILE`.
-    pub(crate) fn new(
-        url: &str,
-        query: &str,
-        connections_max: u32,
-        timeout: Duration,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, sqlx::Error> {
-        // sqlx would accept any text as a file name.
-        if !url.starts_with("sqlite:") {
-            return Err(sqlx::Error::Configuration("it must be sqlite:FILE".into()));
-        }
-        let options = SqliteConnectOptions::from_str(url)?
-            .read_only(true)
-            .create_if_missing(false)
-            .busy_timeout(timeout);
-        let pool = SqlitePoolOptions::new()
-            .min_connections(0)
-            .max_connections(connections_max)
-            .acquire_timeout(timeout)
-            .idle_timeout(Duration::from_mins(1))
-            .connect_lazy_with(options);
+    /// [`DirectoryOpenError`], except [`DirectoryOpenError::Writable`].
+    pub(crate) fn new(config: DirectoryConfig, clock: Arc<dyn Clock>) -> Result<Self, DirectoryOpenError> {
+        let (database, placeholders) = open(&config, clock).map_err(DirectoryOpenError::Url)?;
+        let parse = |key, text: &str| {
+            CustomerQuery::parse(text, placeholders).map_err(|error| DirectoryOpenError::Query { key, error })
+        };
+        let any_case = any_case_query(&config);
         Ok(Self {
-            pool,
-            query: query.to_owned(),
-            timeout,
-            clock,
+            exact: parse("shop.customer_query", &config.customer_query)?,
+            any_case: (!any_case.is_empty())
+                .then(|| parse("shop.customer_query_any_case", any_case))
+                .transpose()?,
+            database,
+            config,
+            write_access: OnceCell::new(),
         })
     }
 
-    async fn query_customer(&self, login: &str) -> Result<Option<Customer>, sqlx::Error> {
-        let until = self.clock.monotonic() + self.timeout;
-        let mut connection = self.pool.acquire().await?;
-        // Dropping the future would only stop the waiting; the progress handler stops the query itself.
-        let clock = Arc::clone(&self.clock);
-        connection
-            .lock_handle()
-            .await?
-            .set_progress_handler(STEPS_PER_TIMEOUT_CHECK, move || clock.monotonic() < until);
-        let row = sqlx::query(AssertSqlSafe(self.query.as_str()))
-            .bind(login)
-            .fetch_optional(&mut *connection)
-            .await?;
-        row.as_ref().map(customer).transpose()
+    /// Looks at what the account may do and at the queries, and says what an operator should know. A database
+    /// that does not respond is looked at before its first query instead.
+    ///
+    /// # Errors
+    /// [`DirectoryOpenError::Writable`].
+    pub(crate) async fn inspect(&self) -> Result<(), DirectoryOpenError> {
+        match self.inspect_once().await {
+            Ok(()) => Ok(()),
+            Err(Inspection::Writable(privileges)) => Err(DirectoryOpenError::Writable(privileges)),
+            Err(Inspection::Failed(reason)) => {
+                tracing::warn!(
+                    reason,
+                    "the shop's database could not be checked; it will be before its first query"
+                );
+                Ok(())
+            }
+        }
     }
+
+    async fn inspect_once(&self) -> Result<(), Inspection> {
+        self.write_access
+            .get_or_try_init(|| async {
+                tokio::time::timeout(INSPECTION_TIMEOUT, self.inspect_database())
+                    .await
+                    .unwrap_or_else(|_| Err(Inspection::Failed("no answer in time".to_owned())))
+            })
+            .await
+            .map(|_| ())
+    }
+
+    async fn inspect_database(&self) -> Result<Vec<String>, Inspection> {
+        let failed = |error: sqlx::Error| Inspection::Failed(error.to_string());
+        let writable = self
+            .database
+            .write_access(&self.config.tables)
+            .await
+            .map_err(failed)?;
+        if !writable.is_empty() && !self.config.allow_write_access {
+            return Err(Inspection::Writable(writable));
+        }
+        warn_of_write_access(&writable);
+        self.inspect_query("shop.customer_query", &self.exact, true).await;
+        if let Some(query) = &self.any_case {
+            self.inspect_query("shop.customer_query_any_case", query, false)
+                .await;
+        }
+        Ok(writable)
+    }
+
+    /// A query that the shop's tables do not fit fails at each sign-in. The service starts all the same: who
+    /// is signed in goes on buying.
+    async fn inspect_query(&self, key: &str, query: &CustomerQuery, needs_index: bool) {
+        let columns = match self.database.columns(query).await {
+            Ok(columns) => columns,
+            Err(error) => {
+                tracing::error!(key, %error, "the shop's database refuses a query; customers cannot sign in");
+                return;
+            }
+        };
+        for demanded in COLUMNS {
+            if !columns.iter().any(|column| column == demanded) {
+                tracing::error!(
+                    key,
+                    column = demanded,
+                    "the query does not return a column: it finds no customer"
+                );
+            }
+        }
+        if !needs_index {
+            return;
+        }
+        match self.database.scans(query).await {
+            Ok(scans) => {
+                for scan in scans {
+                    tracing::warn!(
+                        key,
+                        table = scan.table,
+                        rows = scan.rows,
+                        "the query reads the whole table for each sign-in: it needs an index"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(key, %error, "the plan of the query could not be read"),
+        }
+    }
+
+    async fn find_customer(&self, login: &Login, search: Search) -> Result<Option<Customer>, DirectoryError> {
+        let query = match (search, &self.any_case) {
+            (Search::Exact, _) => &self.exact,
+            (Search::AnyCase, Some(query)) => query,
+            (Search::AnyCase, None) => return Ok(None),
+        };
+        let records = self.database.records(query, login).await.map_err(|error| {
+            tracing::warn!(%error, "the shop's database failed");
+            DirectoryError::Failed
+        })?;
+        choose(records, login).map_err(|error| {
+            tracing::warn!(%error, "a customer cannot sign in here: the shop's data are not clear");
+            DirectoryError::Unclear
+        })
+    }
+}
+
+/// Why it is not known that nothing can be written.
+enum Inspection {
+    Writable(Vec<String>),
+    Failed(String),
+}
+
+impl Inspection {
+    fn log(&self) {
+        match self {
+            Self::Writable(privileges) => tracing::error!(
+                privileges = privileges.join(", "),
+                "the account of shop.database_url may change the shop's data, so it is not used"
+            ),
+            Self::Failed(reason) => tracing::warn!(reason, "the shop's database could not be checked"),
+        }
+    }
+}
+
+fn warn_of_write_access(privileges: &[String]) {
+    if privileges.is_empty() {
+        return;
+    }
+    tracing::warn!(
+        privileges = privileges.join(", "),
+        "the account of shop.database_url may change the shop's data, which shop.allow_write_access permits"
+    );
+}
+
+/// The default query is written for SQLite files.
+fn any_case_query(config: &DirectoryConfig) -> &str {
+    let text = config.customer_query_any_case.as_str();
+    if text.contains(ANY_CASE) && !config.database_url.starts_with("sqlite:") {
+        tracing::info!(
+            "shop.customer_query_any_case compares by {ANY_CASE}, which only SQLite files have: it is not used"
+        );
+        return "";
+    }
+    text
+}
+
+fn open(
+    config: &DirectoryConfig,
+    clock: Arc<dyn Clock>,
+) -> Result<(Box<dyn ShopDatabase>, Placeholders), sqlx::Error> {
+    let (url, connections_max) = (&config.database_url, config.connections_max);
+    let timeout = config.query_timeout;
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    Ok(match scheme {
+        "sqlite" => (
+            Box::new(SqliteShop::new(url, connections_max, timeout, clock)?),
+            Placeholders::Counted,
+        ),
+        "postgres" | "postgresql" => (
+            Box::new(PostgresShop::new(url, connections_max, timeout)?),
+            Placeholders::Numbered,
+        ),
+        "mysql" | "mariadb" => (
+            Box::new(MySqlShop::new(url, connections_max, timeout)?),
+            Placeholders::Counted,
+        ),
+        _ => {
+            let kinds = "must be sqlite:FILE, postgres://... or mysql://...";
+            return Err(sqlx::Error::Configuration(kinds.into()));
+        }
+    })
 }
 
 #[async_trait]
 impl CustomerDirectory for SqlDirectory {
-    async fn find(&self, login: &str) -> Result<Option<Customer>, DirectoryError> {
-        match tokio::time::timeout(self.timeout, self.query_customer(login)).await {
-            Ok(Ok(customer)) => Ok(customer),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the shop's database failed");
-                Err(DirectoryError)
-            }
-            Err(_) => {
-                tracing::warn!(
-                    timeout_ms = self.timeout.as_millis(),
-                    "the shop's database did not respond in time"
-                );
-                Err(DirectoryError)
-            }
-        }
+    async fn find(&self, login: &Login, search: Search) -> Result<Option<Customer>, DirectoryError> {
+        self.inspect_once().await.map_err(|inspection| {
+            inspection.log();
+            DirectoryError::Failed
+        })?;
+        let timeout = self.config.query_timeout;
+        let found = tokio::time::timeout(timeout, self.find_customer(login, search)).await;
+        found.unwrap_or_else(|_| {
+            tracing::warn!(
+                timeout_ms = timeout.as_millis(),
+                "the shop's database did not respond in time"
+            );
+            Err(DirectoryError::Failed)
+        })
     }
-}
 
-/// Converts a row. The id may be a number or a text; name and hash may be NULL.
-fn customer(row: &SqliteRow) -> Result<Customer, sqlx::Error> {
-    let key = match row.try_get::<i64, _>("id") {
-        Ok(number) => number.to_string(),
-        Err(_) => row.try_get("id")?,
-    };
-    Ok(Customer {
-        key,
-        name: row.try_get::<Option<String>, _>("name")?.unwrap_or_default(),
-        password_hash: row
-            .try_get::<Option<String>, _>("password_hash")?
-            .unwrap_or_default(),
-        active: row.try_get::<Option<bool>, _>("active")?.unwrap_or(false),
-    })
+    fn searches_any_case(&self) -> bool {
+        self.any_case.is_some()
+    }
+
+    fn remind(&self) {
+        warn_of_write_access(self.write_access.get().map_or(&[], Vec::as_slice));
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tempfile::TempDir;
-
-    use crate::{kernel::SystemClock, shop::demo_shop::create_demo_shop};
-
-    const QUERY: &str = "SELECT id, first_name AS name, password AS password_hash, is_active AS active \
-        FROM auth_user WHERE lower(email) = ?";
-
-    async fn shop(dir: &TempDir, query: &str, timeout_ms: u64) -> SqlDirectory {
-        let file = dir.path().join("shop.db");
-        create_demo_shop(&file, 3).await.unwrap();
-        SqlDirectory::new(
-            &format!("sqlite:{}", file.display()),
-            query,
-            2,
-            Duration::from_millis(timeout_ms),
-            Arc::new(SystemClock::new()),
-        )
-        .unwrap()
-    }
-
-    #[tokio::test]
-    async fn the_connection_is_read_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let directory = shop(&dir, QUERY, 2_000).await;
-        assert!(
-            directory
-                .find("fan00001@example.com")
-                .await
-                .unwrap()
-                .unwrap()
-                .active
-        );
-        for sql in [
-            "UPDATE auth_user SET is_active = 0",
-            "DELETE FROM auth_user",
-            "CREATE TABLE mine (x)",
-            "PRAGMA user_version = 7",
-        ] {
-            let refused = sqlx::query(sql)
-                .execute(&directory.pool)
-                .await
-                .expect_err(sql)
-                .to_string();
-            assert!(refused.contains("readonly"), "{sql}: {refused}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_slow_query_times_out_and_frees_its_connection() {
-        let dir = tempfile::tempdir().unwrap();
-        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS id, ? AS \
-            name FROM n WHERE i < 0";
-        let directory = shop(&dir, endless, 50).await;
-        // More often than there are connections: none of them stays behind in the endless query.
-        for _ in 0..5 {
-            assert_eq!(directory.find("fan00001@example.com").await, Err(DirectoryError));
-        }
-        tokio::time::timeout(Duration::from_secs(5), async {
-            while directory.pool.num_idle() == 0
-                || sqlx::query("SELECT 1").execute(&directory.pool).await.is_err()
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-        .expect("a connection is usable again");
-    }
-
-    #[tokio::test]
-    async fn missing_locked_and_changed_databases_fail() {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", dir.path().join("missing.db").display());
-        let missing = SqlDirectory::new(
-            &url,
-            QUERY,
-            2,
-            Duration::from_millis(100),
-            Arc::new(SystemClock::new()),
-        )
-        .unwrap();
-        assert_eq!(missing.find("fan00001@example.com").await, Err(DirectoryError));
-        assert!(
-            !dir.path().join("missing.db").exists(),
-            "a query does not create the file"
-        );
-
-        let directory = shop(&dir, QUERY, 100).await;
-        let writer = SqlitePool::connect(&format!("sqlite:{}", dir.path().join("shop.db").display()))
-            .await
-            .unwrap();
-        let mut locking = writer.acquire().await.unwrap();
-        sqlx::query("BEGIN EXCLUSIVE")
-            .execute(&mut *locking)
-            .await
-            .unwrap();
-        assert_eq!(directory.find("fan00001@example.com").await, Err(DirectoryError));
-        sqlx::query("COMMIT").execute(&mut *locking).await.unwrap();
-        assert!(
-            directory.find("fan00001@example.com").await.unwrap().is_some(),
-            "back again"
-        );
-        sqlx::query("ALTER TABLE auth_user RENAME COLUMN password TO secret")
-            .execute(&mut *locking)
-            .await
-            .unwrap();
-        assert_eq!(directory.find("fan00001@example.com").await, Err(DirectoryError));
-    }
-
-    #[tokio::test]
-    async fn keys_may_be_numbers_or_texts() {
-        let dir = tempfile::tempdir().unwrap();
-        let directory = shop(
-            &dir,
-            "SELECT 'k-' || id AS id, NULL AS name, NULL AS password_hash, 1 AS active \
-                 FROM auth_user WHERE email = ?",
-            2_000,
-        )
-        .await;
-        let found = directory.find("fan00002@example.com").await.unwrap().unwrap();
-        assert_eq!(
-            (found.key.as_str(), found.name.as_str(), found.active),
-            ("k-2", "", true)
-        );
-    }
-}
+mod tests;

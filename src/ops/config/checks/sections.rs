@@ -9,11 +9,11 @@ use crate::{
         config::{
             checks::problems::{Problems, is_base_url, is_network},
             sales::SignIn,
-            sections::Settings,
+            sections::{Settings, ShopSettings},
         },
     },
     platform::keys::MASTER_KEY_BYTES_MIN,
-    shop::unsafe_password_formats,
+    shop::{check_customer_query, unsafe_password_formats},
 };
 
 pub(super) fn server(settings: &Settings, problems: &mut Problems) {
@@ -189,6 +189,10 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
             ("connections_max", section.connections_max.into()),
             ("queries_per_second_max", section.queries_per_second_max.into()),
             ("query_timeout_ms", section.query_timeout_ms.into()),
+            (
+                "any_case_queries_per_minute_max",
+                section.any_case_queries_per_minute_max.into(),
+            ),
             ("password_threads", section.password_threads as u64),
             ("password_queue_max", section.password_queue_max as u64),
             ("session_hours", section.session_hours.into()),
@@ -209,16 +213,7 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
         ],
         "shop",
     );
-    problems.add_if(
-        !section.database_url.expose().starts_with("sqlite:"),
-        "shop.database_url",
-        "must be sqlite:FILE",
-    );
-    problems.add_if(
-        section.customer_query.matches('?').count() != 1,
-        "shop.customer_query",
-        "must have exactly one ?, which stands for the login in lower case",
-    );
+    shop_database(section, problems);
     let unsafe_formats = unsafe_password_formats();
     for (ix, name) in section.unsafe_password_formats.iter().enumerate() {
         problems.add_if(
@@ -260,6 +255,44 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
             "must be given when there is a secret",
         );
     }
+}
+
+fn shop_database(section: &ShopSettings, problems: &mut Problems) {
+    let is_file = section.database_url.scheme() == "sqlite";
+    let is_server = ["postgres", "postgresql", "mysql", "mariadb"].contains(&section.database_url.scheme())
+        && section.database_url.expose().contains("://");
+    problems.add_if(
+        !is_file && !is_server,
+        "shop.database_url",
+        "must be sqlite:FILE, postgres://USER:PASSWORD@HOST/DATABASE or mysql://USER:PASSWORD@HOST/DATABASE",
+    );
+    problems.add_if(
+        is_server && section.tables.is_empty(),
+        "shop.tables",
+        "must name the tables that shop.customer_query reads, to try that nothing can be written",
+    );
+    let is_name = |name: &String| {
+        let is_part = |c: char| c.is_alphanumeric() || "_.$`\"".contains(c);
+        !name.is_empty() && name.chars().all(is_part)
+    };
+    if let Some(ix) = section.tables.iter().position(|table| !is_name(table)) {
+        problems.add_if(true, format!("shop.tables[{ix}]"), "must be the name of a table");
+    }
+    let queries = [
+        ("shop.customer_query", &section.customer_query),
+        ("shop.customer_query_any_case", &section.customer_query_any_case),
+    ];
+    for (ix, (key, query)) in queries.into_iter().enumerate() {
+        let is_absent = ix > 0 && query.is_empty();
+        if let (false, Err(error)) = (is_absent, check_customer_query(query)) {
+            problems.add_if(true, key, error.to_string());
+        }
+    }
+    problems.add_if(
+        !section.customer_query_any_case.is_empty() && section.connections_max == 1,
+        "shop.connections_max",
+        "must be at least 2 with shop.customer_query_any_case, which may keep one connection busy",
+    );
 }
 
 pub(super) fn checkout(settings: &Settings, problems: &mut Problems) {

@@ -130,8 +130,22 @@ fn invalid_values_and_relations_are_refused() {
             "connections_max = 2\n",
             "connections_max = 0\n",
         ),
-        ("shop.database_url", "sqlite:data/shop.db", "mysql://shop"),
-        ("shop.customer_query", "lower(email) = ?", "lower(email) = 'x'"),
+        ("shop.database_url", "sqlite:data/shop.db", "oracle://shop"),
+        (
+            "shop.tables[0]",
+            "tables = [\"auth_user\"]",
+            "tables = [\"auth_user; --\"]",
+        ),
+        (
+            "shop.customer_query",
+            "email IN (:login, :login_lower)",
+            "email = 'x'",
+        ),
+        (
+            "shop.customer_query_any_case",
+            "email = :login COLLATE",
+            "email = :mail COLLATE",
+        ),
         (
             "shop.handoff.secret",
             "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\naudience = \"\"",
@@ -317,6 +331,21 @@ fn invalid_values_and_relations_are_refused() {
             problems[0].source
         );
         assert!(problems[0].message.len() > 15, "{key} names the remedy");
+    }
+}
+
+#[test]
+fn a_shop_on_a_server_needs_the_names_of_its_tables() {
+    for server in [
+        "postgres://reader@db/shop",
+        "mysql://reader@db/shop",
+        "mariadb://reader@db/shop",
+    ] {
+        let shop = format!("[shop]\ndatabase_url = \"{server}\"\n");
+        load(Some(&File::of("complete", &shop).path), env(&[])).unwrap();
+        let problems = refusal("server", &format!("{shop}tables = []\n"), &[]);
+        let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["shop.tables"], "{server}");
     }
 }
 

@@ -1,0 +1,43 @@
+//! A shop's database: where the customer query runs, and what the account at it may do.
+
+use async_trait::async_trait;
+
+use crate::shop::directory::{login::Login, query::CustomerQuery, record::Record};
+
+/// Rows of a customer query that are read at most: one customer, and a second to see that there are several.
+pub(crate) const RECORDS_MAX: u32 = 3;
+/// Tables with fewer rows than this are read as a whole without harm.
+pub(crate) const ROWS_TO_SCAN_MAX: u64 = 10_000;
+
+/// A database of one kind.
+#[async_trait]
+pub(crate) trait ShopDatabase: Send + Sync {
+    /// Runs the query.
+    async fn records(&self, query: &CustomerQuery, login: &Login) -> Result<Vec<Record>, sqlx::Error>;
+
+    /// The columns that the query returns.
+    async fn columns(&self, query: &CustomerQuery) -> Result<Vec<String>, sqlx::Error>;
+
+    /// The tables of which the query reads every row, though they are large.
+    async fn scans(&self, query: &CustomerQuery) -> Result<Vec<Scan>, sqlx::Error>;
+
+    /// What the account could change, by the catalog and by trying an update that changes no row of each of
+    /// `tables`; empty when it can change nothing.
+    async fn write_access(&self, tables: &[String]) -> Result<Vec<String>, sqlx::Error>;
+}
+
+/// A name in `shop.tables` that is no table which the account can see.
+pub(crate) fn unknown_table(table: &str) -> sqlx::Error {
+    sqlx::Error::Configuration(
+        format!("shop.tables: there is no table {table} that the account can read").into(),
+    )
+}
+
+/// A table that a query reads as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// The table, as the database names it.
+    pub(crate) table: String,
+    /// Its rows, as the database estimates them.
+    pub(crate) rows: u64,
+}
