@@ -207,6 +207,12 @@ impl Subject {
         })
     }
 
+    /// The shop's key of the customer; `None` for a device.
+    #[must_use]
+    pub fn customer_key(&self) -> Option<&str> {
+        self.0.strip_prefix("customer:")
+    }
+
     /// Parses the stored form, see [`Subject::as_str`].
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::{
     platform::shutdown::Lifecycle,
     shop::{
         circuit_breaker::CircuitBreaker,
-        directory::{Customer, CustomerDirectory, DirectoryError, Login, Search, Unavailable},
+        directory::{Customer, CustomerDirectory, DirectoryError, Search, Unavailable, Wanted},
         query_budget::QueryBudget,
     },
 };
@@ -72,8 +72,8 @@ struct Inner {
     /// How long a query may wait for its turn.
     queue_timeout: Duration,
     cache: Mutex<Cache>,
-    /// Single flight: the running query of each login.
-    flights: Mutex<HashMap<Login, Flight>>,
+    /// Single flight: the running query of each customer.
+    flights: Mutex<HashMap<Wanted, Flight>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     lifecycle: Lifecycle,
@@ -103,30 +103,35 @@ impl CachedDirectory {
         }))
     }
 
+    /// Whether customers can be found by their key.
+    pub(crate) fn finds_by_key(&self) -> bool {
+        self.0.directory.finds_by_key()
+    }
+
     pub(crate) fn remind(&self) {
         self.0.directory.remind();
     }
 
-    pub(crate) async fn find(&self, login: &Login) -> Lookup {
+    pub(crate) async fn find(&self, wanted: &Wanted) -> Lookup {
         let now = self.0.clock.monotonic();
-        if let Some(customer) = self.0.cache.lock().get(login, now, FRESH_FOR) {
+        if let Some(customer) = self.0.cache.lock().get(wanted, now, FRESH_FOR) {
             return Lookup::Found(customer);
         }
-        let flight = self.join_flight(login);
+        let flight = self.join_flight(wanted);
         flight.await
     }
 
-    fn join_flight(&self, login: &Login) -> Flight {
+    fn join_flight(&self, wanted: &Wanted) -> Flight {
         let mut flights = self.0.flights.lock();
-        if let Some(flight) = flights.get(login) {
+        if let Some(flight) = flights.get(wanted) {
             return flight.clone();
         }
-        let (this, requested) = (self.clone(), login.clone());
+        let (this, requested) = (self.clone(), wanted.clone());
         // A task of its own: when the first caller is dropped, the others still get the result.
         let task = self.0.lifecycle.spawn(async move {
             let _guard = FlightGuard {
                 inner: &this.0,
-                login: &requested,
+                wanted: &requested,
             };
             this.0.fetch(&requested).await
         });
@@ -137,7 +142,7 @@ impl CachedDirectory {
             .map(move |lookup| lookup.unwrap_or(panicked))
             .boxed()
             .shared();
-        flights.insert(login.clone(), flight.clone());
+        flights.insert(wanted.clone(), flight.clone());
         flight
     }
 }
@@ -145,39 +150,42 @@ impl CachedDirectory {
 /// Removes a flight however its query ended, panics included.
 struct FlightGuard<'f> {
     inner: &'f Inner,
-    login: &'f Login,
+    wanted: &'f Wanted,
 }
 
 impl Drop for FlightGuard<'_> {
     fn drop(&mut self) {
-        self.inner.flights.lock().remove(self.login);
+        self.inner.flights.lock().remove(self.wanted);
     }
 }
 
 impl Inner {
-    async fn fetch(&self, login: &Login) -> Lookup {
-        let mut answer = self.query(login).await;
-        if matches!(answer, Ok(Answer::NotFound)) && self.directory.searches_any_case() {
-            answer = self.query_any_case(login).await;
+    async fn fetch(&self, wanted: &Wanted) -> Lookup {
+        let mut answer = self.query(wanted).await;
+        let is_login = matches!(wanted, Wanted::Login(_));
+        if is_login && matches!(answer, Ok(Answer::NotFound)) && self.directory.searches_any_case() {
+            answer = self.query_any_case(wanted).await;
         }
         match answer {
             Ok(Answer::Found(customer)) => {
-                self.cache.lock().insert(login, &customer, self.clock.monotonic());
+                self.cache
+                    .lock()
+                    .insert(wanted, &customer, self.clock.monotonic());
                 Lookup::Found(customer)
             }
             Ok(Answer::NotFound) => {
-                self.cache.lock().remove(login);
+                self.cache.lock().remove(wanted);
                 Lookup::NotFound
             }
             Ok(Answer::Unclear) => Lookup::Unclear,
-            Err(why) => match self.cache.lock().get(login, self.clock.monotonic(), STALE_FOR) {
+            Err(why) => match self.cache.lock().get(wanted, self.clock.monotonic(), STALE_FOR) {
                 Some(customer) => Lookup::Stale { customer, why },
                 None => Lookup::Unavailable(why),
             },
         }
     }
 
-    async fn query(&self, login: &Login) -> Result<Answer, Unavailable> {
+    async fn query(&self, wanted: &Wanted) -> Result<Answer, Unavailable> {
         if let Some(left) = self.breaker.open_for() {
             return Err(self.unreachable(left));
         }
@@ -185,7 +193,7 @@ impl Inner {
         let Some(permit) = self.breaker.try_acquire() else {
             return Err(self.unreachable(self.breaker.open_for().unwrap_or_default()));
         };
-        if let Some(answer) = answer_of(self.directory.find(login, Search::Exact).await) {
+        if let Some(answer) = answer_of(self.directory.find(wanted, Search::Exact).await) {
             permit.succeeded();
             Ok(answer)
         } else {
@@ -195,13 +203,13 @@ impl Inner {
     }
 
     /// A slow search says nothing about the shop's health: it does not count in the circuit breaker.
-    async fn query_any_case(&self, login: &Login) -> Result<Answer, Unavailable> {
+    async fn query_any_case(&self, wanted: &Wanted) -> Result<Answer, Unavailable> {
         self.take_turn(&self.any_case_budget).await?;
         let turn = tokio::time::timeout(self.queue_timeout, self.any_case_turn.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             return Err(self.over_budget(self.queue_timeout));
         };
-        answer_of(self.directory.find(login, Search::AnyCase).await)
+        answer_of(self.directory.find(wanted, Search::AnyCase).await)
             .ok_or_else(|| self.unreachable(self.queue_timeout))
     }
 
@@ -262,8 +270,8 @@ fn count(outcome: &'static str) {
 /// The most recently seen customers; evicts the oldest.
 #[derive(Default)]
 struct Cache {
-    by_login: HashMap<Login, CachedCustomer>,
-    by_age: BTreeMap<u64, Login>,
+    by_wanted: HashMap<Wanted, CachedCustomer>,
+    by_age: BTreeMap<u64, Wanted>,
     sequence: u64,
 }
 
@@ -274,34 +282,34 @@ struct CachedCustomer {
 }
 
 impl Cache {
-    fn get(&self, login: &Login, now: Duration, younger_than: Duration) -> Option<Customer> {
-        self.by_login
-            .get(login)
+    fn get(&self, wanted: &Wanted, now: Duration, younger_than: Duration) -> Option<Customer> {
+        self.by_wanted
+            .get(wanted)
             .filter(|seen| now.saturating_sub(seen.at) < younger_than)
             .map(|seen| seen.customer.clone())
     }
 
-    fn insert(&mut self, login: &Login, customer: &Customer, at: Duration) {
-        self.remove(login);
+    fn insert(&mut self, wanted: &Wanted, customer: &Customer, at: Duration) {
+        self.remove(wanted);
         self.sequence += 1;
-        self.by_age.insert(self.sequence, login.clone());
-        self.by_login.insert(
-            login.clone(),
+        self.by_age.insert(self.sequence, wanted.clone());
+        self.by_wanted.insert(
+            wanted.clone(),
             CachedCustomer {
                 customer: customer.clone(),
                 at,
                 sequence: self.sequence,
             },
         );
-        if self.by_login.len() > CACHED_MAX
+        if self.by_wanted.len() > CACHED_MAX
             && let Some((_, oldest)) = self.by_age.pop_first()
         {
-            self.by_login.remove(&oldest);
+            self.by_wanted.remove(&oldest);
         }
     }
 
-    fn remove(&mut self, login: &Login) {
-        if let Some(seen) = self.by_login.remove(login) {
+    fn remove(&mut self, wanted: &Wanted) {
+        if let Some(seen) = self.by_wanted.remove(wanted) {
             self.by_age.remove(&seen.sequence);
         }
     }

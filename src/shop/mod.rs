@@ -23,8 +23,8 @@ mod types;
 pub use self::{
     demo_shop::{DEMO_PASSWORD, DemoShopError, create_demo_shop},
     directory::{
-        Customer, CustomerDirectory, DirectoryError, DirectoryOpenError, Login, QueryError, Search,
-        check_customer_query,
+        Customer, CustomerDirectory, DirectoryError, DirectoryOpenError, Login, QueryError, QueryKind,
+        Search, Wanted, check_customer_query,
     },
     handoff::sign_handoff,
     passwords::unsafe_password_formats,

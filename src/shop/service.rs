@@ -9,7 +9,7 @@ use crate::{
     platform::{keys::Keys, signing::TokenError},
     shop::{
         cached_directory::{Budgets, CachedDirectory, Lookup},
-        directory::{CustomerDirectory, DirectoryConfig, Login, SqlDirectory, Unavailable},
+        directory::{CustomerDirectory, DirectoryConfig, Login, SqlDirectory, Unavailable, Wanted},
         guess_limit::GuessLimit,
         handoff,
         passwords::{PasswordFormat, PasswordVerifier, Verdict},
@@ -153,6 +153,20 @@ impl Shop {
             .map(|_first| ())
     }
 
+    /// Whether the shop still lets a customer buy: sessions outlive the moment in which the shop closes an
+    /// account. The answer is at most as old as cached customers are fresh. While the shop does not answer,
+    /// or if it has no query for it, who is signed in buys on; so do visitors of sales without a sign-in.
+    pub async fn may_buy(&self, who: &Subject) -> bool {
+        let Some(key) = who.customer_key().filter(|_| self.directory.finds_by_key()) else {
+            return true;
+        };
+        match self.directory.find(&Wanted::Key(key.to_owned())).await {
+            Lookup::Found(customer) => customer.active,
+            Lookup::NotFound => false,
+            Lookup::Stale { .. } | Lookup::Unclear | Lookup::Unavailable(_) => true,
+        }
+    }
+
     /// Where customers sign in at the shop itself, if it is known.
     pub fn sign_in_url(&self) -> Option<&str> {
         self.config.sign_in_url.as_deref()
@@ -199,7 +213,7 @@ impl Shop {
             Ok(slot) => slot,
             Err(retry_after) => return SignInOutcome::Busy { retry_after },
         };
-        let lookup = self.directory.find(login).await;
+        let lookup = self.directory.find(&Wanted::Login(login.clone())).await;
         let is_unclear = lookup == Lookup::Unclear;
         let (customer, unavailable) = match lookup {
             Lookup::Found(customer) => (Some(customer), None),
@@ -277,6 +291,7 @@ fn directory_config(config: &Config) -> DirectoryConfig {
         database_url: config.database_url.clone(),
         customer_query: config.customer_query.clone(),
         customer_query_any_case: config.customer_query_any_case.clone(),
+        customer_by_id_query: config.customer_by_id_query.clone(),
         tables: config.tables.clone(),
         allow_write_access: config.allow_write_access,
         connections_max: config.connections_max,

@@ -21,12 +21,15 @@ use crate::{
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const QUERY: &str = "SELECT id, trim(first_name || ' ' || last_name) AS name, password AS password_hash, \
     is_active AS active, email AS login FROM auth_user WHERE email IN (:login, :login_lower)";
+const BY_ID: &str = "SELECT id, first_name AS name, '' AS password_hash, is_active AS active FROM auth_user \
+    WHERE id = :id";
 
 fn config(database: &Path) -> Config {
     Config {
         database_url: format!("sqlite:{}", database.display()),
         customer_query: QUERY.to_owned(),
         customer_query_any_case: String::new(),
+        customer_by_id_query: BY_ID.to_owned(),
         tables: vec!["auth_user".to_owned()],
         allow_write_access: false,
         connections_max: 2,
@@ -186,6 +189,39 @@ async fn failed_sign_ins_do_not_reveal_the_reason() {
             "{login} {password}: {outcome:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_customer_whose_account_the_shop_closes_buys_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = a_shop(&dir).await;
+    let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
+    let shop = Shop::open(config(&file), deps(&dir, clock.clone()))
+        .await
+        .unwrap();
+    let [one, two, three] = ["1", "4", "999"].map(|key| Subject::customer(key).unwrap());
+    assert!(shop.may_buy(&one).await && shop.may_buy(&two).await);
+    assert!(!shop.may_buy(&three).await, "there is no such customer");
+    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
+        .await
+        .unwrap();
+    sqlx::query("UPDATE auth_user SET is_active = 0 WHERE id = 1")
+        .execute(&mut sql)
+        .await
+        .unwrap();
+    clock.advance(Duration::from_secs(11));
+    assert!(!shop.may_buy(&one).await, "within ten seconds");
+    assert!(shop.may_buy(&two).await);
+
+    sqlx::query("ALTER TABLE auth_user RENAME TO elsewhere")
+        .execute(&mut sql)
+        .await
+        .unwrap();
+    clock.advance(Duration::from_secs(11));
+    assert!(
+        shop.may_buy(&two).await,
+        "the shop does not answer: who is signed in buys on"
+    );
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ pub struct Config {
     pub customer_query: String,
     /// The same for logins that the first query does not find, whatever their case; empty: there is none.
     pub customer_query_any_case: String,
+    /// The same for a customer's key, with the parameter `:id`; empty: there is none.
+    pub customer_by_id_query: String,
     /// Tables with which it is tried that nothing can be written.
     pub tables: Vec<String>,
     /// Go on where the account could write.

@@ -74,6 +74,8 @@ kinds! {
     /// The shop stores this customer's password in a form that cannot be verified here. `sign_in_url` is the
     /// shop's own sign-in, if it is known.
     SignInAtShop = FORBIDDEN, "sign-in-at-shop", "Please sign in at the shop";
+    /// The shop has closed this customer's account.
+    AccountInactive = FORBIDDEN, "account-inactive", "The shop has closed this account";
     /// No valid queue token.
     QueueTokenRequired = UNAUTHORIZED, "queue-token-required", "A queue token is required";
     /// No valid admission pass.

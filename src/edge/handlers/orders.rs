@@ -95,6 +95,9 @@ pub async fn create(
         pass,
         subject: who,
     } = visitor;
+    if !state.app.shop.may_buy(&who).await {
+        return Err(Problem::new(ProblemType::AccountInactive));
+    }
     let (buyer, own_sale) = (who.clone(), sale.id.clone());
     let order = PlaceOrder {
         sale: sale.id.clone(),

@@ -116,6 +116,7 @@ fn place_order() -> OperationDoc {
             ("free seats", json!({ "hold": examples::HOLD })),
         ]);
     placed(operation)
+        .problem(ProblemType::AccountInactive)
         .problems(&ADMITTED_PROBLEMS)
         .problem(ProblemType::StoreRecovering)
 }

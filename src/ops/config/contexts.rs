@@ -62,6 +62,7 @@ impl Settings {
             database_url: shop.database_url.expose().to_owned(),
             customer_query: shop.customer_query.clone(),
             customer_query_any_case: shop.customer_query_any_case.clone(),
+            customer_by_id_query: shop.customer_by_id_query.clone(),
             tables: shop.tables.clone(),
             allow_write_access: shop.allow_write_access,
             connections_max: shop.connections_max,

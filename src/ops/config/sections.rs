@@ -194,6 +194,10 @@ pub struct ShopSettings {
     /// The same for logins that customer_query does not find, whatever their case; for shops without an index
     /// that does. "" for none. A query with COLLATE any_case is for SQLite files alone.
     pub customer_query_any_case: String,
+    /// Finds a customer by :id, the column id of customer_query, with the same columns; asked before each
+    /// purchase, so that who is deactivated buys nothing more after ten seconds. "" for never: then a session
+    /// lasts session_hours.
+    pub customer_by_id_query: String,
     /// Tables of the shop with which it is tried at the start that nothing can be written: those that
     /// customer_query reads.
     pub tables: Vec<String>,

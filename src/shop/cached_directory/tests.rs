@@ -31,12 +31,15 @@ impl FakeShop {
 
 #[async_trait]
 impl CustomerDirectory for FakeShop {
-    async fn find(&self, login: &Login, search: Search) -> Result<Option<Customer>, DirectoryError> {
+    async fn find(&self, wanted: &Wanted, search: Search) -> Result<Option<Customer>, DirectoryError> {
         self.queries.fetch_add(1, Ordering::SeqCst);
         self.permits.acquire().await.unwrap().forget();
         if self.is_down.load(Ordering::SeqCst) {
             return Err(DirectoryError::Failed);
         }
+        let Wanted::Login(login) = wanted else {
+            return Ok(None);
+        };
         match (login.lower_case(), search) {
             ("twins", _) => Err(DirectoryError::Unclear),
             ("fan", Search::AnyCase) => Ok(Some(sample_customer())),
@@ -82,9 +85,11 @@ async fn concurrent_lookups_of_a_login_share_one_query() {
     let known = known(&shop, manual(), 1_000);
     let first = tokio::spawn({
         let known = known.clone();
-        async move { known.find(&Login::new("fan")).await }
+        async move { known.find(&Wanted::login("fan")).await }
     });
-    let others: Vec<_> = (0..20).map(|_| known.join_flight(&Login::new("fan"))).collect();
+    let others: Vec<_> = (0..20)
+        .map(|_| known.join_flight(&Wanted::login("fan")))
+        .collect();
     first.abort();
     shop.permits.add_permits(1);
     for other in others {
@@ -103,12 +108,12 @@ async fn cached_customers_are_found_while_the_shop_is_down() {
     let (shop, clock) = (FakeShop::open(1_000), manual());
     let known = known(&shop, clock.clone(), 1_000_000);
     assert_eq!(
-        known.find(&Login::new("fan")).await,
+        known.find(&Wanted::login("fan")).await,
         Lookup::Found(sample_customer())
     );
-    assert_eq!(known.find(&Login::new("unknown")).await, Lookup::NotFound);
+    assert_eq!(known.find(&Wanted::login("unknown")).await, Lookup::NotFound);
     assert_eq!(
-        known.find(&Login::new("fan")).await,
+        known.find(&Wanted::login("fan")).await,
         Lookup::Found(sample_customer())
     );
     assert_eq!(
@@ -120,7 +125,7 @@ async fn cached_customers_are_found_while_the_shop_is_down() {
     shop.is_down.store(true, Ordering::SeqCst);
     clock.advance(Duration::from_secs(11));
     for _ in 0..10 {
-        let lookup = known.find(&Login::new("fan")).await;
+        let lookup = known.find(&Wanted::login("fan")).await;
         let Lookup::Stale { customer, why } = lookup else {
             panic!("{lookup:?}")
         };
@@ -133,7 +138,7 @@ async fn cached_customers_are_found_while_the_shop_is_down() {
         2 + 5,
         "after five failures there are no queries"
     );
-    let Lookup::Unavailable(Unavailable::Down { retry_after }) = known.find(&Login::new("unknown")).await
+    let Lookup::Unavailable(Unavailable::Down { retry_after }) = known.find(&Wanted::login("unknown")).await
     else {
         panic!("the shop is down")
     };
@@ -142,19 +147,19 @@ async fn cached_customers_are_found_while_the_shop_is_down() {
     shop.is_down.store(false, Ordering::SeqCst);
     clock.advance(Duration::from_secs(3));
     assert_eq!(
-        known.find(&Login::new("unknown")).await,
+        known.find(&Wanted::login("unknown")).await,
         Lookup::NotFound,
         "the probe closes the breaker"
     );
     assert_eq!(
-        known.find(&Login::new("fan")).await,
+        known.find(&Wanted::login("fan")).await,
         Lookup::Found(sample_customer())
     );
 
     shop.is_down.store(true, Ordering::SeqCst);
     clock.advance(STALE_FOR);
     assert!(
-        matches!(known.find(&Login::new("fan")).await, Lookup::Unavailable(_)),
+        matches!(known.find(&Wanted::login("fan")).await, Lookup::Unavailable(_)),
         "after a day the cache entry is too old"
     );
 }
@@ -167,7 +172,9 @@ async fn a_crowd_does_not_exceed_the_budget() {
     let started_at = clock.monotonic();
     let crowd: Vec<_> = (0..500)
         .map(|n| (known.clone(), n))
-        .map(|(known, n)| tokio::spawn(async move { known.find(&Login::new(&format!("login-{n}"))).await }))
+        .map(|(known, n)| {
+            tokio::spawn(async move { known.find(&Wanted::login(&format!("login-{n}"))).await })
+        })
         .collect();
     let mut refused = 0;
     for one in crowd {
@@ -192,7 +199,7 @@ async fn lookups_refused_by_the_breaker_spend_no_budget() {
     let known = known(&shop, clock, 10);
     shop.is_down.store(true, Ordering::SeqCst);
     for n in 0..100 {
-        let lookup = known.find(&Login::new(&format!("login-{n}"))).await;
+        let lookup = known.find(&Wanted::login(&format!("login-{n}"))).await;
         assert!(
             matches!(lookup, Lookup::Unavailable(Unavailable::Down { .. })),
             "{n}: {lookup:?}"
@@ -206,23 +213,23 @@ async fn a_login_of_another_case_is_searched_for_within_its_own_budget() {
     let (shop, clock) = (FakeShop::with_search(1_000, true), manual());
     let known = known(&shop, clock.clone(), 1_000_000);
     let found = Lookup::Found(sample_customer());
-    assert_eq!(known.find(&Login::new("FAN")).await, found);
+    assert_eq!(known.find(&Wanted::login("FAN")).await, found);
     assert_eq!(shop.queries.load(Ordering::SeqCst), 2, "first by the index");
-    assert_eq!(known.find(&Login::new("fan")).await, found);
+    assert_eq!(known.find(&Wanted::login("fan")).await, found);
     assert_eq!(shop.queries.load(Ordering::SeqCst), 3, "the index has found it");
     for n in 1..ANY_CASE_BURST {
         assert_eq!(
-            known.find(&Login::new(&format!("unknown-{n}"))).await,
+            known.find(&Wanted::login(&format!("unknown-{n}"))).await,
             Lookup::NotFound
         );
     }
-    let over = known.find(&Login::new("Fan")).await;
+    let over = known.find(&Wanted::login("Fan")).await;
     assert!(
         matches!(over, Lookup::Unavailable(Unavailable::OverBudget { .. })),
         "not found and not looked for are different: {over:?}"
     );
     clock.advance(Duration::from_secs(1));
-    assert_eq!(known.find(&Login::new("Fan")).await, found);
+    assert_eq!(known.find(&Wanted::login("Fan")).await, found);
 }
 
 #[tokio::test]
@@ -230,9 +237,9 @@ async fn customers_that_cannot_be_told_apart_are_no_failure_of_the_shop() {
     let shop = FakeShop::open(1_000);
     let known = known(&shop, manual(), 1_000_000);
     for _ in 0..20 {
-        assert_eq!(known.find(&Login::new("twins")).await, Lookup::Unclear);
+        assert_eq!(known.find(&Wanted::login("twins")).await, Lookup::Unclear);
     }
-    let found = known.find(&Login::new("fan")).await;
+    let found = known.find(&Wanted::login("fan")).await;
     assert_eq!(found, Lookup::Found(sample_customer()), "the breaker is closed");
 }
 
@@ -240,16 +247,22 @@ async fn customers_that_cannot_be_told_apart_are_no_failure_of_the_shop() {
 fn the_cache_is_bounded_and_evicts_the_oldest() {
     let mut cache = Cache::default();
     for n in 0..=CACHED_MAX {
-        cache.insert(&Login::new(&n.to_string()), &sample_customer(), Duration::ZERO);
-        cache.insert(&Login::new("1"), &sample_customer(), Duration::ZERO);
+        cache.insert(&Wanted::login(&n.to_string()), &sample_customer(), Duration::ZERO);
+        cache.insert(&Wanted::login("1"), &sample_customer(), Duration::ZERO);
     }
     assert_eq!(
-        (cache.by_login.len(), cache.by_age.len()),
+        (cache.by_wanted.len(), cache.by_age.len()),
         (CACHED_MAX, CACHED_MAX)
     );
-    assert!(cache.get(&Login::new("0"), Duration::ZERO, FRESH_FOR).is_none());
     assert!(
-        cache.get(&Login::new("1"), Duration::ZERO, FRESH_FOR).is_some(),
+        cache
+            .get(&Wanted::login("0"), Duration::ZERO, FRESH_FOR)
+            .is_none()
+    );
+    assert!(
+        cache
+            .get(&Wanted::login("1"), Duration::ZERO, FRESH_FOR)
+            .is_some(),
         "it was seen again"
     );
 }

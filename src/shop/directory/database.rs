@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::shop::directory::{login::Login, query::CustomerQuery, record::Record};
+use crate::shop::directory::{port::Wanted, query::CustomerQuery, record::Record};
 
 /// Rows of a customer query that are read at most: one customer, and a second to see that there are several.
 pub(crate) const RECORDS_MAX: u32 = 3;
@@ -13,7 +13,7 @@ pub(crate) const ROWS_TO_SCAN_MAX: u64 = 10_000;
 #[async_trait]
 pub(crate) trait ShopDatabase: Send + Sync {
     /// Runs the query.
-    async fn records(&self, query: &CustomerQuery, login: &Login) -> Result<Vec<Record>, sqlx::Error>;
+    async fn records(&self, query: &CustomerQuery, wanted: &Wanted) -> Result<Vec<Record>, sqlx::Error>;
 
     /// The columns that the query returns.
     async fn columns(&self, query: &CustomerQuery) -> Result<Vec<String>, sqlx::Error>;

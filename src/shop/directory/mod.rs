@@ -12,8 +12,8 @@ mod sqlite;
 
 pub use self::{
     login::Login,
-    port::{Customer, CustomerDirectory, DirectoryError, Search},
-    query::{QueryError, check_customer_query},
+    port::{Customer, CustomerDirectory, DirectoryError, Search, Wanted},
+    query::{QueryError, QueryKind, check_customer_query},
     sql::DirectoryOpenError,
 };
 pub(crate) use self::{

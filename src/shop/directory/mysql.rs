@@ -10,7 +10,7 @@ use sqlx::{
 
 use crate::shop::directory::{
     database::{RECORDS_MAX, ROWS_TO_SCAN_MAX, Scan, ShopDatabase, unknown_table},
-    login::Login,
+    port::Wanted,
     query::CustomerQuery,
     record::Record,
 };
@@ -65,13 +65,13 @@ async fn limit_session(connection: &mut MySqlConnection, timeout: Duration) -> R
 
 #[async_trait]
 impl ShopDatabase for MySqlShop {
-    async fn records(&self, query: &CustomerQuery, login: &Login) -> Result<Vec<Record>, sqlx::Error> {
+    async fn records(&self, query: &CustomerQuery, wanted: &Wanted) -> Result<Vec<Record>, sqlx::Error> {
         let limited = format!(
             "SELECT customer.* FROM ({}) AS customer LIMIT {RECORDS_MAX}",
             query.sql()
         );
         let mut statement = sqlx::query(AssertSqlSafe(limited));
-        for value in query.values(login) {
+        for value in query.values(wanted) {
             statement = statement.bind(value);
         }
         let rows = statement.fetch_all(&self.pool).await?;
@@ -91,7 +91,7 @@ impl ShopDatabase for MySqlShop {
     async fn scans(&self, query: &CustomerQuery) -> Result<Vec<Scan>, sqlx::Error> {
         let explain = format!("EXPLAIN {}", query.sql());
         let mut statement = sqlx::query(AssertSqlSafe(explain));
-        let example = Login::new("customer@example.invalid");
+        let example = query.example();
         for value in query.values(&example) {
             statement = statement.bind(value);
         }

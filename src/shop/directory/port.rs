@@ -55,17 +55,39 @@ pub enum Search {
     AnyCase,
 }
 
-/// Finds customers by their login. One call is one query with its own time limit.
+/// Which customer to find.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// The one who signs in with this login.
+    Login(Login),
+    /// The one whom the shop knows by this key.
+    Key(String),
+}
+
+impl Wanted {
+    /// By what was typed.
+    #[must_use]
+    pub fn login(typed: &str) -> Self {
+        Self::Login(Login::new(typed))
+    }
+}
+
+/// Finds customers. One call is one query with its own time limit.
 #[async_trait]
 pub trait CustomerDirectory: Send + Sync + 'static {
-    /// The customer with this login; `None` when there is none.
+    /// The customer; `None` when there is none. The width of the search is about logins.
     ///
     /// # Errors
     /// [`DirectoryError`].
-    async fn find(&self, login: &Login, search: Search) -> Result<Option<Customer>, DirectoryError>;
+    async fn find(&self, wanted: &Wanted, search: Search) -> Result<Option<Customer>, DirectoryError>;
 
     /// Whether [`Search::AnyCase`] can find more than [`Search::Exact`].
     fn searches_any_case(&self) -> bool {
+        false
+    }
+
+    /// Whether customers can be found by their key.
+    fn finds_by_key(&self) -> bool {
         false
     }
 

@@ -10,7 +10,7 @@ use sqlx::{
 
 use crate::shop::directory::{
     database::{RECORDS_MAX, ROWS_TO_SCAN_MAX, Scan, ShopDatabase, unknown_table},
-    login::Login,
+    port::Wanted,
     query::CustomerQuery,
     record::{Cell, Record},
 };
@@ -63,14 +63,14 @@ impl PostgresShop {
 
 #[async_trait]
 impl ShopDatabase for PostgresShop {
-    async fn records(&self, query: &CustomerQuery, login: &Login) -> Result<Vec<Record>, sqlx::Error> {
+    async fn records(&self, query: &CustomerQuery, wanted: &Wanted) -> Result<Vec<Record>, sqlx::Error> {
         // As JSON, because the columns may be of any type that the shop has defined.
         let sql = format!(
             "SELECT to_jsonb(customer)::text FROM ({}) AS customer LIMIT {RECORDS_MAX}",
             query.sql()
         );
         let mut statement = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql));
-        for value in query.values(login) {
+        for value in query.values(wanted) {
             statement = statement.bind(value);
         }
         let rows = statement.fetch_all(&self.pool).await?;
@@ -90,7 +90,7 @@ impl ShopDatabase for PostgresShop {
     async fn scans(&self, query: &CustomerQuery) -> Result<Vec<Scan>, sqlx::Error> {
         let explain = format!("EXPLAIN (VERBOSE, FORMAT JSON) {}", query.sql());
         let mut statement = sqlx::query(AssertSqlSafe(explain));
-        let example = Login::new("customer@example.invalid");
+        let example = query.example();
         for value in query.values(&example) {
             statement = statement.bind(value);
         }

@@ -1,16 +1,42 @@
-//! The configured query, whose parameters have names, for a database that numbers or counts them.
+//! The configured queries, whose parameters have names, for a database that numbers or counts them.
 
 use std::fmt;
 
-use crate::shop::directory::login::Login;
+use crate::shop::directory::port::Wanted;
 
-/// A form of the login that a query can ask for.
+/// What a query is asked for, and so which parameters it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LoginForm {
-    /// `:login`: as the customer typed it, without surrounding whitespace.
-    AsTyped,
-    /// `:login_lower`: the same in lower case.
-    LowerCase,
+pub enum QueryKind {
+    /// A login: `:login`, as the customer typed it without surrounding whitespace, and `:login_lower`, the
+    /// same in lower case.
+    ByLogin,
+    /// The shop's key of a customer, `:id`.
+    ByKey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parameter {
+    Login,
+    LoginLower,
+    Id,
+}
+
+impl QueryKind {
+    fn parameter(self, name: &str) -> Option<Parameter> {
+        match (self, name) {
+            (Self::ByLogin, "login") => Some(Parameter::Login),
+            (Self::ByLogin, "login_lower") => Some(Parameter::LoginLower),
+            (Self::ByKey, "id") => Some(Parameter::Id),
+            _ => None,
+        }
+    }
+
+    fn names(self) -> &'static str {
+        match self {
+            Self::ByLogin => ":login or :login_lower",
+            Self::ByKey => ":id",
+        }
+    }
 }
 
 /// How a database writes parameters.
@@ -22,20 +48,21 @@ pub(crate) enum Placeholders {
     Numbered,
 }
 
-/// A query that finds customers by their login.
+/// A query that finds customers.
 #[derive(Clone, Debug)]
 pub(crate) struct CustomerQuery {
     sql: String,
-    parameters: Vec<LoginForm>,
+    kind: QueryKind,
+    parameters: Vec<Parameter>,
 }
 
 /// Why a text is no query of customers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryError {
-    /// It does not mention the login.
-    WithoutLogin,
-    /// A parameter that there is not.
-    UnknownParameter(String),
+    /// It does not mention what it is asked for.
+    WithoutParameter(QueryKind),
+    /// A parameter that it cannot have.
+    UnknownParameter(QueryKind, String),
 }
 
 impl std::error::Error for QueryError {}
@@ -43,23 +70,24 @@ impl std::error::Error for QueryError {}
 impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WithoutLogin => f.write_str("must have the parameter :login or :login_lower"),
-            Self::UnknownParameter(name) => {
+            Self::WithoutParameter(kind) => write!(f, "must have the parameter {}", kind.names()),
+            Self::UnknownParameter(kind, name) => {
                 write!(
                     f,
-                    "has the unknown parameter :{name}; there are :login and :login_lower"
+                    "has the unknown parameter :{name}; it must be {}",
+                    kind.names()
                 )
             }
         }
     }
 }
 
-/// Checks the parameters of a query that finds customers.
+/// Checks the parameters of a configured query.
 ///
 /// # Errors
 /// [`QueryError`].
-pub fn check_customer_query(text: &str) -> Result<(), QueryError> {
-    CustomerQuery::parse(text, Placeholders::Counted).map(|_| ())
+pub fn check_customer_query(text: &str, kind: QueryKind) -> Result<(), QueryError> {
+    CustomerQuery::parse(text, kind, Placeholders::Counted).map(|_| ())
 }
 
 impl CustomerQuery {
@@ -67,9 +95,10 @@ impl CustomerQuery {
     ///
     /// # Errors
     /// [`QueryError`].
-    pub(crate) fn parse(text: &str, placeholders: Placeholders) -> Result<Self, QueryError> {
+    pub(crate) fn parse(text: &str, kind: QueryKind, placeholders: Placeholders) -> Result<Self, QueryError> {
         let mut query = Self {
             sql: String::with_capacity(text.len()),
+            kind,
             parameters: Vec::new(),
         };
         let mut rest = text;
@@ -87,17 +116,15 @@ impl CustomerQuery {
         }
         query.sql.push_str(rest);
         if query.parameters.is_empty() {
-            return Err(QueryError::WithoutLogin);
+            return Err(QueryError::WithoutParameter(kind));
         }
         Ok(query)
     }
 
     fn add_parameter(&mut self, name: &str, placeholders: Placeholders) -> Result<(), QueryError> {
-        self.parameters.push(match name {
-            "login" => LoginForm::AsTyped,
-            "login_lower" => LoginForm::LowerCase,
-            unknown => return Err(QueryError::UnknownParameter(unknown.to_owned())),
-        });
+        let unknown = || QueryError::UnknownParameter(self.kind, name.to_owned());
+        self.parameters
+            .push(self.kind.parameter(name).ok_or_else(unknown)?);
         match placeholders {
             Placeholders::Counted => self.sql.push('?'),
             Placeholders::Numbered => {
@@ -112,12 +139,25 @@ impl CustomerQuery {
         &self.sql
     }
 
+    /// What it would be asked for, to explain its plan.
+    pub(crate) fn example(&self) -> Wanted {
+        match self.kind {
+            QueryKind::ByLogin => Wanted::login("customer@example.invalid"),
+            QueryKind::ByKey => Wanted::Key("0".to_owned()),
+        }
+    }
+
     /// The values of its parameters, in their order.
-    pub(crate) fn values<'l>(&'l self, login: &'l Login) -> impl Iterator<Item = &'l str> {
-        self.parameters.iter().map(|form| match form {
-            LoginForm::AsTyped => login.as_typed(),
-            LoginForm::LowerCase => login.lower_case(),
-        })
+    pub(crate) fn values<'w>(&'w self, wanted: &'w Wanted) -> impl Iterator<Item = &'w str> {
+        self.parameters
+            .iter()
+            .map(move |parameter| match (parameter, wanted) {
+                (Parameter::Login, Wanted::Login(login)) => login.as_typed(),
+                (Parameter::LoginLower, Wanted::Login(login)) => login.lower_case(),
+                (Parameter::Id, Wanted::Key(key)) => key,
+                // Of another kind: it finds nothing.
+                _ => "",
+            })
     }
 }
 
@@ -145,33 +185,34 @@ mod tests {
     #[test]
     fn parameters_are_written_as_the_database_wants_them() {
         let text = "SELECT id::text AS id, ':login' AS name FROM users WHERE email IN (:login, :login_lower)";
-        let numbered = CustomerQuery::parse(text, Placeholders::Numbered).unwrap();
+        let numbered = CustomerQuery::parse(text, QueryKind::ByLogin, Placeholders::Numbered).unwrap();
         assert_eq!(
             numbered.sql(),
             "SELECT id::text AS id, ':login' AS name FROM users WHERE email IN ($1, $2)"
         );
-        let counted = CustomerQuery::parse(text, Placeholders::Counted).unwrap();
+        let counted = CustomerQuery::parse(text, QueryKind::ByLogin, Placeholders::Counted).unwrap();
         assert!(counted.sql().ends_with("IN (?, ?)"));
-        let login = Login::new("  Kim@Example.com ");
+        let login = Wanted::login("  Kim@Example.com ");
         let values: Vec<_> = counted.values(&login).collect();
         assert_eq!(values, ["Kim@Example.com", "kim@example.com"]);
     }
 
     #[test]
-    fn a_query_without_the_login_or_with_an_unknown_parameter_is_refused() {
-        for (text, error) in [
-            ("SELECT 1", QueryError::WithoutLogin),
-            ("SELECT ':login'", QueryError::WithoutLogin),
+    fn a_query_without_its_parameter_or_with_an_unknown_one_is_refused() {
+        use QueryKind::{ByKey, ByLogin};
+        let unknown = |kind, name: &str| QueryError::UnknownParameter(kind, name.to_owned());
+        for (text, kind, error) in [
+            ("SELECT 1", ByLogin, QueryError::WithoutParameter(ByLogin)),
+            ("SELECT ':login'", ByLogin, QueryError::WithoutParameter(ByLogin)),
             (
                 "SELECT a FROM b WHERE c = :email",
-                QueryError::UnknownParameter("email".into()),
+                ByLogin,
+                unknown(ByLogin, "email"),
             ),
+            ("SELECT a FROM b WHERE c = :login", ByKey, unknown(ByKey, "login")),
         ] {
-            assert_eq!(
-                CustomerQuery::parse(text, Placeholders::Counted).err(),
-                Some(error),
-                "{text}"
-            );
+            let parsed = CustomerQuery::parse(text, kind, Placeholders::Counted);
+            assert_eq!(parsed.err(), Some(error), "{text}");
         }
     }
 }

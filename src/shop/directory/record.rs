@@ -6,7 +6,7 @@ use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 use crate::shop::directory::{
     login::{Login, any_case},
-    port::Customer,
+    port::{Customer, Wanted},
 };
 
 /// Columns that the query must return. It may also return `login`.
@@ -43,12 +43,25 @@ pub(crate) enum RecordError {
     SeveralCustomers(usize),
     #[error("the query found {0} customers and returns no column `login` to choose by")]
     WithoutLogin(usize),
+    #[error("{0} customers have one key")]
+    SameKey(usize),
+}
+
+/// The one customer that was asked for.
+pub(crate) fn choose(mut records: Vec<Record>, wanted: &Wanted) -> Result<Option<Customer>, RecordError> {
+    if let Wanted::Login(login) = wanted {
+        records = with_login(records, login)?;
+    }
+    if records.len() > 1 {
+        return Err(RecordError::SameKey(records.len()));
+    }
+    records.pop().map(Record::into_customer).transpose()
 }
 
 /// The customer who signs in: the only one, or among several the one whose stored login is exactly what was
 /// typed. Rows of another login are ignored: some collations take letters with and without accents for the
 /// same.
-pub(crate) fn choose(mut records: Vec<Record>, login: &Login) -> Result<Option<Customer>, RecordError> {
+fn with_login(mut records: Vec<Record>, login: &Login) -> Result<Vec<Record>, RecordError> {
     let is_same = |record: &Record| match &record.login {
         Some(stored) => any_case(stored, login.as_typed()) == Ordering::Equal,
         None => true,
@@ -64,7 +77,7 @@ pub(crate) fn choose(mut records: Vec<Record>, login: &Login) -> Result<Option<C
             return Err(RecordError::SeveralCustomers(found));
         }
     }
-    records.pop().map(Record::into_customer).transpose()
+    Ok(records)
 }
 
 impl Record {

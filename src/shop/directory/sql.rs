@@ -9,11 +9,10 @@ use crate::{
     kernel::Clock,
     shop::directory::{
         database::ShopDatabase,
-        login::Login,
         mysql::MySqlShop,
-        port::{Customer, CustomerDirectory, DirectoryError, Search},
+        port::{Customer, CustomerDirectory, DirectoryError, Search, Wanted},
         postgres::PostgresShop,
-        query::{CustomerQuery, Placeholders, QueryError},
+        query::{CustomerQuery, Placeholders, QueryError, QueryKind},
         record::{COLUMNS, choose},
         sqlite::{ANY_CASE, SqliteShop},
     },
@@ -29,6 +28,8 @@ pub(crate) struct DirectoryConfig {
     pub(crate) customer_query: String,
     /// Empty: there is none.
     pub(crate) customer_query_any_case: String,
+    /// Empty: there is none.
+    pub(crate) customer_by_id_query: String,
     /// Tables with which it is tried that nothing can be written.
     pub(crate) tables: Vec<String>,
     /// Go on where the account could write.
@@ -65,6 +66,7 @@ pub(crate) struct SqlDirectory {
     database: Box<dyn ShopDatabase>,
     exact: CustomerQuery,
     any_case: Option<CustomerQuery>,
+    by_key: Option<CustomerQuery>,
     config: DirectoryConfig,
     /// What the account could write although it should not; set once it is known, and empty unless it is
     /// allowed.
@@ -78,15 +80,19 @@ impl SqlDirectory {
     /// [`DirectoryOpenError`], except [`DirectoryOpenError::Writable`].
     pub(crate) fn new(config: DirectoryConfig, clock: Arc<dyn Clock>) -> Result<Self, DirectoryOpenError> {
         let (database, placeholders) = open(&config, clock).map_err(DirectoryOpenError::Url)?;
-        let parse = |key, text: &str| {
-            CustomerQuery::parse(text, placeholders).map_err(|error| DirectoryOpenError::Query { key, error })
+        let parse = |key, text: &str, kind| {
+            CustomerQuery::parse(text, kind, placeholders)
+                .map_err(|error| DirectoryOpenError::Query { key, error })
         };
-        let any_case = any_case_query(&config);
+        let optional = |key, text: &str, kind| match text {
+            "" => Ok(None),
+            text => parse(key, text, kind).map(Some),
+        };
+        let (any_case, by_key) = (any_case_query(&config), &config.customer_by_id_query);
         Ok(Self {
-            exact: parse("shop.customer_query", &config.customer_query)?,
-            any_case: (!any_case.is_empty())
-                .then(|| parse("shop.customer_query_any_case", any_case))
-                .transpose()?,
+            exact: parse("shop.customer_query", &config.customer_query, QueryKind::ByLogin)?,
+            any_case: optional("shop.customer_query_any_case", any_case, QueryKind::ByLogin)?,
+            by_key: optional("shop.customer_by_id_query", by_key, QueryKind::ByKey)?,
             database,
             config,
             write_access: OnceCell::new(),
@@ -139,6 +145,9 @@ impl SqlDirectory {
             self.inspect_query("shop.customer_query_any_case", query, false)
                 .await;
         }
+        if let Some(query) = &self.by_key {
+            self.inspect_query("shop.customer_by_id_query", query, true).await;
+        }
         Ok(writable)
     }
 
@@ -171,7 +180,7 @@ impl SqlDirectory {
                         key,
                         table = scan.table,
                         rows = scan.rows,
-                        "the query reads the whole table for each sign-in: it needs an index"
+                        "the query reads the whole table for each customer: it needs an index"
                     );
                 }
             }
@@ -179,18 +188,23 @@ impl SqlDirectory {
         }
     }
 
-    async fn find_customer(&self, login: &Login, search: Search) -> Result<Option<Customer>, DirectoryError> {
-        let query = match (search, &self.any_case) {
-            (Search::Exact, _) => &self.exact,
-            (Search::AnyCase, Some(query)) => query,
-            (Search::AnyCase, None) => return Ok(None),
+    async fn find_customer(
+        &self,
+        wanted: &Wanted,
+        search: Search,
+    ) -> Result<Option<Customer>, DirectoryError> {
+        let query = match (wanted, search) {
+            (Wanted::Login(_), Search::Exact) => Some(&self.exact),
+            (Wanted::Login(_), Search::AnyCase) => self.any_case.as_ref(),
+            (Wanted::Key(_), _) => self.by_key.as_ref(),
         };
-        let records = self.database.records(query, login).await.map_err(|error| {
+        let Some(query) = query else { return Ok(None) };
+        let records = self.database.records(query, wanted).await.map_err(|error| {
             tracing::warn!(%error, "the shop's database failed");
             DirectoryError::Failed
         })?;
-        choose(records, login).map_err(|error| {
-            tracing::warn!(%error, "a customer cannot sign in here: the shop's data are not clear");
+        choose(records, wanted).map_err(|error| {
+            tracing::warn!(%error, "the shop's data about a customer are not clear");
             DirectoryError::Unclear
         })
     }
@@ -228,9 +242,7 @@ fn warn_of_write_access(privileges: &[String]) {
 fn any_case_query(config: &DirectoryConfig) -> &str {
     let text = config.customer_query_any_case.as_str();
     if text.contains(ANY_CASE) && !config.database_url.starts_with("sqlite:") {
-        tracing::info!(
-            "shop.customer_query_any_case compares by {ANY_CASE}, which only SQLite files have: it is not used"
-        );
+        tracing::info!("shop.customer_query_any_case is not used: only SQLite files compare by {ANY_CASE}");
         return "";
     }
     text
@@ -265,13 +277,13 @@ fn open(
 
 #[async_trait]
 impl CustomerDirectory for SqlDirectory {
-    async fn find(&self, login: &Login, search: Search) -> Result<Option<Customer>, DirectoryError> {
+    async fn find(&self, wanted: &Wanted, search: Search) -> Result<Option<Customer>, DirectoryError> {
         self.inspect_once().await.map_err(|inspection| {
             inspection.log();
             DirectoryError::Failed
         })?;
         let timeout = self.config.query_timeout;
-        let found = tokio::time::timeout(timeout, self.find_customer(login, search)).await;
+        let found = tokio::time::timeout(timeout, self.find_customer(wanted, search)).await;
         found.unwrap_or_else(|_| {
             tracing::warn!(
                 timeout_ms = timeout.as_millis(),
@@ -283,6 +295,10 @@ impl CustomerDirectory for SqlDirectory {
 
     fn searches_any_case(&self) -> bool {
         self.any_case.is_some()
+    }
+
+    fn finds_by_key(&self) -> bool {
+        self.by_key.is_some()
     }
 
     fn remind(&self) {

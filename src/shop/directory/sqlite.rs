@@ -12,7 +12,8 @@ use crate::{
     kernel::Clock,
     shop::directory::{
         database::{RECORDS_MAX, ROWS_TO_SCAN_MAX, Scan, ShopDatabase},
-        login::{Login, any_case},
+        login::any_case,
+        port::Wanted,
         query::CustomerQuery,
         record::Record,
     },
@@ -54,7 +55,7 @@ impl SqliteShop {
 
 #[async_trait]
 impl ShopDatabase for SqliteShop {
-    async fn records(&self, query: &CustomerQuery, login: &Login) -> Result<Vec<Record>, sqlx::Error> {
+    async fn records(&self, query: &CustomerQuery, wanted: &Wanted) -> Result<Vec<Record>, sqlx::Error> {
         let until = self.clock.monotonic() + self.timeout;
         let mut connection = self.pool.acquire().await?;
         // Dropping the future would only stop the waiting; the progress handler stops the query itself.
@@ -65,7 +66,7 @@ impl ShopDatabase for SqliteShop {
             .set_progress_handler(STEPS_PER_TIMEOUT_CHECK, move || clock.monotonic() < until);
         let limited = format!("SELECT * FROM ({}) LIMIT {RECORDS_MAX}", query.sql());
         let mut statement = sqlx::query(AssertSqlSafe(limited));
-        for value in query.values(login) {
+        for value in query.values(wanted) {
             statement = statement.bind(value);
         }
         let rows = statement.fetch_all(&mut *connection).await?;
@@ -90,8 +91,8 @@ impl ShopDatabase for SqliteShop {
             .await?;
         let explain = format!("EXPLAIN QUERY PLAN {}", query.sql());
         let mut statement = sqlx::query(AssertSqlSafe(explain)).persistent(false);
-        let nowhere = Login::new("");
-        for value in query.values(&nowhere) {
+        let example = query.example();
+        for value in query.values(&example) {
             statement = statement.bind(value);
         }
         let mut scans = Vec::new();

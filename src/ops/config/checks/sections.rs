@@ -13,7 +13,7 @@ use crate::{
         },
     },
     platform::keys::MASTER_KEY_BYTES_MIN,
-    shop::{check_customer_query, unsafe_password_formats},
+    shop::{QueryKind, check_customer_query, unsafe_password_formats},
 };
 
 pub(super) fn server(settings: &Settings, problems: &mut Problems) {
@@ -278,18 +278,30 @@ fn shop_database(section: &ShopSettings, problems: &mut Problems) {
     if let Some(ix) = section.tables.iter().position(|table| !is_name(table)) {
         problems.add_if(true, format!("shop.tables[{ix}]"), "must be the name of a table");
     }
+    let any_case = &section.customer_query_any_case;
     let queries = [
-        ("shop.customer_query", &section.customer_query),
-        ("shop.customer_query_any_case", &section.customer_query_any_case),
+        (
+            "shop.customer_query",
+            &section.customer_query,
+            QueryKind::ByLogin,
+            false,
+        ),
+        ("shop.customer_query_any_case", any_case, QueryKind::ByLogin, true),
+        (
+            "shop.customer_by_id_query",
+            &section.customer_by_id_query,
+            QueryKind::ByKey,
+            true,
+        ),
     ];
-    for (ix, (key, query)) in queries.into_iter().enumerate() {
-        let is_absent = ix > 0 && query.is_empty();
-        if let (false, Err(error)) = (is_absent, check_customer_query(query)) {
+    for (key, query, kind, may_be_absent) in queries {
+        let is_absent = may_be_absent && query.is_empty();
+        if let (false, Err(error)) = (is_absent, check_customer_query(query, kind)) {
             problems.add_if(true, key, error.to_string());
         }
     }
     problems.add_if(
-        !section.customer_query_any_case.is_empty() && section.connections_max == 1,
+        !any_case.is_empty() && section.connections_max == 1,
         "shop.connections_max",
         "must be at least 2 with shop.customer_query_any_case, which may keep one connection busy",
     );

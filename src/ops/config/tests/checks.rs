@@ -141,6 +141,7 @@ fn invalid_values_and_relations_are_refused() {
             "email IN (:login, :login_lower)",
             "email = 'x'",
         ),
+        ("shop.customer_by_id_query", "WHERE id = :id", "WHERE id = :key"),
         (
             "shop.customer_query_any_case",
             "email = :login COLLATE",

@@ -100,11 +100,16 @@ impl World {
             Self::Postgres(_) => "lower(trim(email) COLLATE \"und-x-icu\") = :login_lower",
             Self::MariaDb(_) => "lower(trim(email)) = :login_lower COLLATE utf8mb4_bin",
         };
+        let by_id = match self {
+            Self::Postgres(_) => "id = CAST(:id AS bigint)",
+            _ => "id = :id",
+        };
         let (select, _) = EXACT.split_once("WHERE").unwrap();
         DirectoryConfig {
             database_url: self.url(user),
             customer_query: EXACT.to_owned(),
             customer_query_any_case: format!("{select} WHERE {any_case}"),
+            customer_by_id_query: format!("{select} WHERE {by_id}"),
             tables: vec!["customers".to_owned()],
             allow_write_access: false,
             connections_max: 2,
@@ -147,13 +152,13 @@ async fn customers_are_found_by_what_they_type() {
             ("unknown@example.com", Search::Exact, Ok(None)),
             ("' OR 1=1 --", Search::AnyCase, Ok(None)),
         ] {
-            let found = directory.find(&Login::new(typed), search).await;
+            let found = directory.find(&Wanted::login(typed), search).await;
             let key = found.map(|customer| customer.map(|it| it.key));
             let expected = expected.map(|key| key.map(str::to_owned));
             assert_eq!(key, expected, "{name}: {typed} {search:?}");
         }
         let off = directory
-            .find(&Login::new("off@example.com"), Search::Exact)
+            .find(&Wanted::login("off@example.com"), Search::Exact)
             .await;
         let off = off.unwrap().unwrap();
         assert_eq!(
@@ -161,9 +166,14 @@ async fn customers_are_found_by_what_they_type() {
             (false, "", "")
         );
         let gone = directory
-            .find(&Login::new("gone@example.com"), Search::Exact)
+            .find(&Wanted::login("gone@example.com"), Search::Exact)
             .await;
         assert!(!gone.unwrap().unwrap().active, "{name}: not said to be active");
+        for (key, expected) in [("4", Some("HANA")), ("77", None)] {
+            let found = directory.find(&Wanted::Key(key.to_owned()), Search::Exact).await;
+            let customer = found.unwrap().map(|it| it.name);
+            assert_eq!(customer.as_deref(), expected, "{name}: {key}");
+        }
     }
 }
 
@@ -186,7 +196,7 @@ async fn an_account_that_could_write_is_refused() {
         );
         assert!(
             directory
-                .find(&Login::new("hana@example.com"), Search::Exact)
+                .find(&Wanted::login("hana@example.com"), Search::Exact)
                 .await
                 .is_err(),
             "{name}: it is not used either"
@@ -198,7 +208,7 @@ async fn an_account_that_could_write_is_refused() {
         let directory = open_directory(allowed);
         directory.inspect().await.unwrap();
         let found = directory
-            .find(&Login::new("hana@example.com"), Search::Exact)
+            .find(&Wanted::login("hana@example.com"), Search::Exact)
             .await;
         assert_eq!(found.unwrap().unwrap().key, "3", "{name}");
     }
@@ -219,14 +229,14 @@ async fn sessions_only_read_whatever_the_account_may_do() {
             ..world.config(user)
         };
         let directory = open_directory(writing);
-        let refused = directory.find(&Login::new("x"), Search::Exact).await;
+        let refused = directory.find(&Wanted::login("x"), Search::Exact).await;
         assert_eq!(refused, Err(DirectoryError::Failed), "{name}");
         let untouched = open_directory(DirectoryConfig {
             allow_write_access: true,
             ..world.config(user)
         });
         let hana = untouched
-            .find(&Login::new("hana@example.com"), Search::Exact)
+            .find(&Wanted::login("hana@example.com"), Search::Exact)
             .await;
         assert_eq!(hana.unwrap().unwrap().name, "Hana", "{name}");
     }
@@ -254,7 +264,7 @@ async fn a_query_that_does_not_fit_the_shop_fails_and_names_what_it_lacks() {
             let directory = open_directory(wrong);
             directory.inspect().await.unwrap();
             let found = directory
-                .find(&Login::new("hana@example.com"), Search::Exact)
+                .find(&Wanted::login("hana@example.com"), Search::Exact)
                 .await;
             assert_eq!(found, Err(DirectoryError::Failed), "{name}: {reason}");
         }
@@ -264,7 +274,7 @@ async fn a_query_that_does_not_fit_the_shop_fails_and_names_what_it_lacks() {
                 ..world.config("reader")
             };
             let found = open_directory(elsewhere)
-                .find(&Login::new("hana@example.com"), Search::Exact)
+                .find(&Wanted::login("hana@example.com"), Search::Exact)
                 .await;
             assert_eq!(found, Err(DirectoryError::Failed), "{name}: nothing is proved");
         }
@@ -285,7 +295,7 @@ async fn a_query_that_does_not_fit_the_shop_fails_and_names_what_it_lacks() {
                 ..world.config("reader")
             };
             let found = open_directory(unclear)
-                .find(&Login::new("hana@example.com"), Search::Exact)
+                .find(&Wanted::login("hana@example.com"), Search::Exact)
                 .await;
             assert_eq!(found, Err(DirectoryError::Unclear), "{name}: {reason}");
         }
@@ -344,11 +354,11 @@ async fn a_slow_query_ends_at_the_database_too() {
         let directory = open_directory(slow);
         // More often than there are connections: none of them stays behind in the endless query.
         for _ in 0..5 {
-            let found = directory.find(&Login::new("x"), Search::Exact).await;
+            let found = directory.find(&Wanted::login("x"), Search::Exact).await;
             assert_eq!(found, Err(DirectoryError::Failed), "{name}");
         }
         let back = tokio::time::timeout(Duration::from_secs(5), async {
-            let hana = Login::new("hana@example.com");
+            let hana = Wanted::login("hana@example.com");
             while directory.find(&hana, Search::AnyCase).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -367,7 +377,7 @@ async fn missing_and_locked_files_fail() {
         query_timeout: Duration::from_millis(100),
         ..world.config("")
     });
-    let hana = Login::new("hana@example.com");
+    let hana = Wanted::login("hana@example.com");
     directory
         .inspect()
         .await
@@ -493,15 +503,20 @@ impl ReadyQuery {
         let directory = open_directory(DirectoryConfig {
             customer_query: text("customer_query"),
             customer_query_any_case: text("customer_query_any_case"),
+            customer_by_id_query: text("customer_by_id_query"),
             tables: tables.iter().map(|it| it.as_str().unwrap().to_owned()).collect(),
             ..world.config("stagedoor")
         });
         directory.inspect().await.unwrap();
         for (login, key) in self.logins {
-            let found = directory.find(&Login::new(login), Search::Exact).await;
+            let found = directory.find(&Wanted::login(login), Search::Exact).await;
             let customer = found.unwrap().unwrap_or_else(|| panic!("{login} is not found"));
             assert!(customer.active && !customer.password_hash.is_empty(), "{login}");
             assert_eq!(customer.key, *key, "{login}");
+            let again = directory
+                .find(&Wanted::Key(customer.key.clone()), Search::Exact)
+                .await;
+            assert_eq!(again.unwrap().unwrap().active, customer.active, "{login}");
         }
     }
 }
