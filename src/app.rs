@@ -15,6 +15,7 @@ mod gateway;
 mod lifecycles;
 mod listeners;
 mod metrics_loop;
+pub mod preflight;
 pub mod rehearse;
 mod roles;
 mod runtime;

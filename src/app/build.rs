@@ -233,6 +233,11 @@ pub fn check_plans(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Checks the plans of a sale and that each zone has a price. Returns the number of seats.
+pub(super) fn check_sale_plans(sale: &SaleSettings) -> anyhow::Result<usize> {
+    Ok(load_plans(sale)?.iter().map(|plan| plan.seat_count()).sum())
+}
+
 async fn open_box_office(
     settings: &Settings,
     plans: &[Plans],

@@ -8,6 +8,7 @@ mod journal;
 mod openapi;
 mod operator_token;
 mod plan;
+mod preflight;
 mod rehearse;
 mod sandbox_gateway;
 mod serve;
@@ -56,6 +57,8 @@ enum Command {
     Journal(journal::Command),
     /// Audits a sale by its databases: no seat sold twice, no payment without tickets, rate and limits kept.
     Audit(audit::Args),
+    /// Checks an installation before the sale: databases, Redis, the shop and its customers, plans, limits.
+    Preflight(preflight::Args),
     /// Rehearses whole sales in virtual time: checks the waiting room's guarantees and scores its forecasts.
     Rehearse(rehearse::Args),
     /// Runs a payment gateway that moves no money and injects faults on demand.
@@ -84,6 +87,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Journal(command) => journal::run(command),
         Command::Audit(args) => audit::run(args),
+        Command::Preflight(args) => preflight::run(&args),
         Command::Rehearse(args) => rehearse::run(args),
         Command::SandboxGateway(args) => sandbox_gateway::run(args),
     }

@@ -11,6 +11,7 @@ mod demo_shop;
 mod directory;
 mod guess_limit;
 mod handoff;
+mod inspection;
 mod passwords;
 mod query_budget;
 mod replay_guard;
@@ -23,10 +24,11 @@ mod types;
 pub use self::{
     demo_shop::{DEMO_PASSWORD, DemoShopError, create_demo_shop},
     directory::{
-        Customer, CustomerDirectory, DirectoryError, DirectoryOpenError, Login, QueryError, QueryKind,
-        Search, Wanted, check_customer_query,
+        Customer, CustomerDirectory, DirectoryError, DirectoryOpenError, Login, QueryError, QueryFinding,
+        QueryKind, Search, Wanted, check_customer_query,
     },
     handoff::sign_handoff,
+    inspection::{CustomerSample, ShopInspection, inspect_shop},
     passwords::unsafe_password_formats,
     replay_guard::ReplayGuardLocation,
     service::Shop,

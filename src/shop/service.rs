@@ -71,6 +71,7 @@ impl Shop {
         let passwords = PasswordVerifier::start(
             config.password_threads,
             config.password_queue_max,
+            config.password_wait_max,
             PasswordFormat::unsafe_ones()
                 .filter(|(_, name)| config.unsafe_password_formats.iter().any(|it| it == name))
                 .map(|(format, _)| format)
@@ -286,12 +287,13 @@ impl Shop {
     }
 }
 
-fn directory_config(config: &Config) -> DirectoryConfig {
+pub(super) fn directory_config(config: &Config) -> DirectoryConfig {
     DirectoryConfig {
         database_url: config.database_url.clone(),
         customer_query: config.customer_query.clone(),
         customer_query_any_case: config.customer_query_any_case.clone(),
         customer_by_id_query: config.customer_by_id_query.clone(),
+        customer_sample_query: config.customer_sample_query.clone(),
         tables: config.tables.clone(),
         allow_write_access: config.allow_write_access,
         connections_max: config.connections_max,

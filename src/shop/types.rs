@@ -20,6 +20,8 @@ pub struct Config {
     pub customer_query_any_case: String,
     /// The same for a customer's key, with the parameter `:id`; empty: there is none.
     pub customer_by_id_query: String,
+    /// The same for some customers, without a parameter; empty: there is none.
+    pub customer_sample_query: String,
     /// Tables with which it is tried that nothing can be written.
     pub tables: Vec<String>,
     /// Go on where the account could write.
@@ -36,6 +38,8 @@ pub struct Config {
     pub password_threads: usize,
     /// Sign-ins that may wait for those threads.
     pub password_queue_max: usize,
+    /// How long one may wait for them: fewer wait where that takes longer.
+    pub password_wait_max: Duration,
     /// Wrong passwords a minute for one account; 0 means no limit.
     pub wrong_passwords_per_minute: u32,
     /// Stored password formats that protect nothing and are verified all the same, of

@@ -63,6 +63,7 @@ impl Settings {
             customer_query: shop.customer_query.clone(),
             customer_query_any_case: shop.customer_query_any_case.clone(),
             customer_by_id_query: shop.customer_by_id_query.clone(),
+            customer_sample_query: shop.customer_sample_query.clone(),
             tables: shop.tables.clone(),
             allow_write_access: shop.allow_write_access,
             connections_max: shop.connections_max,
@@ -71,6 +72,8 @@ impl Settings {
             query_timeout: millis(shop.query_timeout_ms),
             password_threads: shop.password_threads,
             password_queue_max: shop.password_queue_max,
+            // The rest of the request's time is for the shop's answer and the verification itself.
+            password_wait_max: millis(self.server.request_timeout_ms).mul_f64(0.8),
             wrong_passwords_per_minute: self.limits.wrong_passwords_per_account_per_minute,
             unsafe_password_formats: shop.unsafe_password_formats.clone(),
             sign_in_url: (!shop.sign_in_url.is_empty()).then(|| shop.sign_in_url.clone()),

@@ -198,6 +198,9 @@ pub struct ShopSettings {
     /// purchase, so that who is deactivated buys nothing more after ten seconds. "" for never: then a session
     /// lasts session_hours.
     pub customer_by_id_query: String,
+    /// Some customers, with the same columns and no parameter; `stagedoor preflight` tells how many of them
+    /// can sign in. "" for none.
+    pub customer_sample_query: String,
     /// Tables of the shop with which it is tried at the start that nothing can be written: those that
     /// customer_query reads.
     pub tables: Vec<String>,
@@ -214,7 +217,8 @@ pub struct ShopSettings {
     pub query_timeout_ms: u32,
     /// Threads that verify passwords; one verification takes about a quarter of a second of a core.
     pub password_threads: usize,
-    /// Sign-ins that may wait for those threads; further ones are answered 503 with Retry-After.
+    /// Sign-ins that may wait for those threads, fewer where that takes longer than a request may; further
+    /// ones are answered 503 with Retry-After.
     pub password_queue_max: usize,
     /// Stored password formats that protect nothing and are verified all the same: "md5", "salted_md5",
     /// "sha1", "salted_sha1", "plain". Shops that still have them should let their customers in by a

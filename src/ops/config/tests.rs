@@ -2,6 +2,7 @@
 
 mod checks;
 mod nodes;
+mod shop;
 
 use std::{
     collections::BTreeSet,
@@ -377,41 +378,4 @@ fn the_contexts_get_their_settings() {
     assert_eq!(settings.checkout().sales[0].title, "Hero-Lim in Seoul 2027");
     assert_eq!(sale.title.in_language("ja"), "イム・ヒーロー ソウル公演2027");
     assert_eq!(sale.title.in_language("fr"), "Hero-Lim in Seoul 2027");
-}
-
-#[tokio::test]
-async fn the_default_query_finds_the_demo_customers() {
-    use std::sync::Arc;
-
-    use crate::{
-        kernel::{SeededEntropy, SystemClock},
-        platform::{keys::Keys, shutdown::Lifecycle},
-        shop::{DEMO_PASSWORD, Deps, ReplayGuardLocation, Shop, SignInOutcome, create_demo_shop},
-    };
-
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path();
-    create_demo_shop(&dir.join("shop.db"), 20).await.unwrap();
-    let mut settings = load(None, env(&[])).unwrap();
-    settings.shop.database_url = DatabaseUrl::new(format!("sqlite:{}", dir.join("shop.db").display()));
-    let entropy = Arc::new(SeededEntropy::new(1));
-    let keys = Keys::ephemeral(&*entropy);
-    let deps = Deps {
-        clock: Arc::new(SystemClock::new()),
-        entropy,
-        keys,
-        replay_guard: ReplayGuardLocation::File(dir.join("revoked.db")),
-        lifecycle: Lifecycle::new(),
-    };
-    let shop = Shop::open(settings.shop(), deps).await.unwrap();
-    let outcome = shop
-        .sign_in("Fan00019@example.com", DEMO_PASSWORD, [127, 0, 0, 1].into())
-        .await;
-    let SignInOutcome::SignedIn(fan) = outcome else {
-        panic!("{outcome:?}")
-    };
-    assert_eq!(
-        (fan.session.subject.as_str(), fan.name.as_str()),
-        ("customer:19", "James Green")
-    );
 }

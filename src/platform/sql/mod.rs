@@ -16,7 +16,7 @@ pub use self::{
     database_ref::DatabaseRef,
     errors::OpenError,
     migrations::migrator,
-    postgres::{is_transient, open_postgres},
+    postgres::{check_server, is_transient, open_postgres},
     server_time::ServerTime,
     sqlite::open_sqlite,
     sqlite_writer::{SqliteWriter, WriterConnection, WriterTransaction},

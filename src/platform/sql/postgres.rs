@@ -82,6 +82,27 @@ pub async fn open_postgres(
         .connect_lazy_with(serving_options(&options)))
 }
 
+/// Checks that a server can be reached and keeps what it acknowledges. Changes nothing.
+///
+/// # Errors
+/// [`OpenError`]: what is wrong and how to fix it.
+pub async fn check_server(url: &str) -> Result<(), OpenError> {
+    let (options, database) = parse(url)?;
+    let mut db = connect(
+        &serving_options(&options.application_name("stagedoor preflight")),
+        &database,
+    )
+    .await?;
+    let unreachable = |e: sqlx::Error| OpenError::Unreachable {
+        database: database.clone(),
+        what: e.to_string(),
+    };
+    match check_durability(&mut db).await.map_err(unreachable)? {
+        None => Ok(()),
+        Some(unfit) => Err(unreachable(refusal(unfit))),
+    }
+}
+
 /// Whether a retry may help: the server or the network failed, or two transactions conflicted.
 ///
 /// Says nothing about whether the transaction was committed: that is unknown when the connection broke during

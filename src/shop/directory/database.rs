@@ -12,8 +12,13 @@ pub(crate) const ROWS_TO_SCAN_MAX: u64 = 10_000;
 /// A database of one kind.
 #[async_trait]
 pub(crate) trait ShopDatabase: Send + Sync {
-    /// Runs the query.
-    async fn records(&self, query: &CustomerQuery, wanted: &Wanted) -> Result<Vec<Record>, sqlx::Error>;
+    /// Runs the query; of its rows at most `rows_max` are read.
+    async fn records(
+        &self,
+        query: &CustomerQuery,
+        wanted: &Wanted,
+        rows_max: u32,
+    ) -> Result<Vec<Record>, sqlx::Error>;
 
     /// The columns that the query returns.
     async fn columns(&self, query: &CustomerQuery) -> Result<Vec<String>, sqlx::Error>;

@@ -14,9 +14,10 @@ pub use self::{
     login::Login,
     port::{Customer, CustomerDirectory, DirectoryError, Search, Wanted},
     query::{QueryError, QueryKind, check_customer_query},
-    sql::DirectoryOpenError,
+    sql::{DirectoryOpenError, QueryFinding},
 };
 pub(crate) use self::{
     port::Unavailable,
+    record::Record,
     sql::{DirectoryConfig, SqlDirectory},
 };

@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use crate::shop::directory::{
-    database::{RECORDS_MAX, ROWS_TO_SCAN_MAX, Scan, ShopDatabase, unknown_table},
+    database::{ROWS_TO_SCAN_MAX, Scan, ShopDatabase, unknown_table},
     port::Wanted,
     query::CustomerQuery,
     record::Record,
@@ -65,9 +65,14 @@ async fn limit_session(connection: &mut MySqlConnection, timeout: Duration) -> R
 
 #[async_trait]
 impl ShopDatabase for MySqlShop {
-    async fn records(&self, query: &CustomerQuery, wanted: &Wanted) -> Result<Vec<Record>, sqlx::Error> {
+    async fn records(
+        &self,
+        query: &CustomerQuery,
+        wanted: &Wanted,
+        rows_max: u32,
+    ) -> Result<Vec<Record>, sqlx::Error> {
         let limited = format!(
-            "SELECT customer.* FROM ({}) AS customer LIMIT {RECORDS_MAX}",
+            "SELECT customer.* FROM ({}) AS customer LIMIT {rows_max}",
             query.sql()
         );
         let mut statement = sqlx::query(AssertSqlSafe(limited));

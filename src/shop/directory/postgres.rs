@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use crate::shop::directory::{
-    database::{RECORDS_MAX, ROWS_TO_SCAN_MAX, Scan, ShopDatabase, unknown_table},
+    database::{ROWS_TO_SCAN_MAX, Scan, ShopDatabase, unknown_table},
     port::Wanted,
     query::CustomerQuery,
     record::{Cell, Record},
@@ -63,10 +63,15 @@ impl PostgresShop {
 
 #[async_trait]
 impl ShopDatabase for PostgresShop {
-    async fn records(&self, query: &CustomerQuery, wanted: &Wanted) -> Result<Vec<Record>, sqlx::Error> {
+    async fn records(
+        &self,
+        query: &CustomerQuery,
+        wanted: &Wanted,
+        rows_max: u32,
+    ) -> Result<Vec<Record>, sqlx::Error> {
         // As JSON, because the columns may be of any type that the shop has defined.
         let sql = format!(
-            "SELECT to_jsonb(customer)::text FROM ({}) AS customer LIMIT {RECORDS_MAX}",
+            "SELECT to_jsonb(customer)::text FROM ({}) AS customer LIMIT {rows_max}",
             query.sql()
         );
         let mut statement = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql));

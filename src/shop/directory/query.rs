@@ -12,6 +12,8 @@ pub enum QueryKind {
     ByLogin,
     /// The shop's key of a customer, `:id`.
     ByKey,
+    /// Nothing: some customers.
+    Sample,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,7 @@ impl QueryKind {
         match self {
             Self::ByLogin => ":login or :login_lower",
             Self::ByKey => ":id",
+            Self::Sample => "none",
         }
     }
 }
@@ -115,7 +118,7 @@ impl CustomerQuery {
             }
         }
         query.sql.push_str(rest);
-        if query.parameters.is_empty() {
+        if query.parameters.is_empty() && kind != QueryKind::Sample {
             return Err(QueryError::WithoutParameter(kind));
         }
         Ok(query)
@@ -143,7 +146,7 @@ impl CustomerQuery {
     pub(crate) fn example(&self) -> Wanted {
         match self.kind {
             QueryKind::ByLogin => Wanted::login("customer@example.invalid"),
-            QueryKind::ByKey => Wanted::Key("0".to_owned()),
+            QueryKind::ByKey | QueryKind::Sample => Wanted::Key("0".to_owned()),
         }
     }
 

@@ -81,6 +81,11 @@ fn with_login(mut records: Vec<Record>, login: &Login) -> Result<Vec<Record>, Re
 }
 
 impl Record {
+    /// The stored login, as the shop has it.
+    pub(crate) fn stored_login(&self) -> Option<&str> {
+        self.login.as_deref()
+    }
+
     /// Reads a row of a database whose driver knows the types.
     pub(crate) fn from_row<R>(row: &R) -> Result<Self, sqlx::Error>
     where
@@ -120,7 +125,7 @@ impl Record {
         })
     }
 
-    fn into_customer(self) -> Result<Customer, RecordError> {
+    pub(crate) fn into_customer(self) -> Result<Customer, RecordError> {
         let text = |cell, column| match cell {
             Cell::Text(text) => Ok(text),
             Cell::Null => Ok(String::new()),

@@ -1,6 +1,6 @@
 //! Finds customers by configured SQL queries, over few read-only connections.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
@@ -8,12 +8,12 @@ use tokio::sync::OnceCell;
 use crate::{
     kernel::Clock,
     shop::directory::{
-        database::ShopDatabase,
+        database::{RECORDS_MAX, ShopDatabase},
         mysql::MySqlShop,
         port::{Customer, CustomerDirectory, DirectoryError, Search, Wanted},
         postgres::PostgresShop,
         query::{CustomerQuery, Placeholders, QueryError, QueryKind},
-        record::{COLUMNS, choose},
+        record::{COLUMNS, Record, choose},
         sqlite::{ANY_CASE, SqliteShop},
     },
 };
@@ -30,6 +30,8 @@ pub(crate) struct DirectoryConfig {
     pub(crate) customer_query_any_case: String,
     /// Empty: there is none.
     pub(crate) customer_by_id_query: String,
+    /// Empty: there is none.
+    pub(crate) customer_sample_query: String,
     /// Tables with which it is tried that nothing can be written.
     pub(crate) tables: Vec<String>,
     /// Go on where the account could write.
@@ -67,6 +69,7 @@ pub(crate) struct SqlDirectory {
     exact: CustomerQuery,
     any_case: Option<CustomerQuery>,
     by_key: Option<CustomerQuery>,
+    sample: Option<CustomerQuery>,
     config: DirectoryConfig,
     /// What the account could write although it should not; set once it is known, and empty unless it is
     /// allowed.
@@ -93,6 +96,11 @@ impl SqlDirectory {
             exact: parse("shop.customer_query", &config.customer_query, QueryKind::ByLogin)?,
             any_case: optional("shop.customer_query_any_case", any_case, QueryKind::ByLogin)?,
             by_key: optional("shop.customer_by_id_query", by_key, QueryKind::ByKey)?,
+            sample: optional(
+                "shop.customer_sample_query",
+                &config.customer_sample_query,
+                QueryKind::Sample,
+            )?,
             database,
             config,
             write_access: OnceCell::new(),
@@ -129,63 +137,94 @@ impl SqlDirectory {
             .map(|_| ())
     }
 
+    /// A query that the shop's tables do not fit fails at each sign-in. The service starts all the same: who
+    /// is signed in goes on buying.
     async fn inspect_database(&self) -> Result<Vec<String>, Inspection> {
         let failed = |error: sqlx::Error| Inspection::Failed(error.to_string());
-        let writable = self
-            .database
-            .write_access(&self.config.tables)
-            .await
-            .map_err(failed)?;
+        let writable = self.write_access().await.map_err(failed)?;
         if !writable.is_empty() && !self.config.allow_write_access {
             return Err(Inspection::Writable(writable));
         }
         warn_of_write_access(&writable);
-        self.inspect_query("shop.customer_query", &self.exact, true).await;
-        if let Some(query) = &self.any_case {
-            self.inspect_query("shop.customer_query_any_case", query, false)
-                .await;
-        }
-        if let Some(query) = &self.by_key {
-            self.inspect_query("shop.customer_by_id_query", query, true).await;
+        for finding in self.examine_queries().await {
+            match finding {
+                QueryFinding::Usable { .. } => {}
+                QueryFinding::Scan { .. } => tracing::warn!("{finding}"),
+                _ => tracing::error!("{finding}"),
+            }
         }
         Ok(writable)
     }
 
-    /// A query that the shop's tables do not fit fails at each sign-in. The service starts all the same: who
-    /// is signed in goes on buying.
-    async fn inspect_query(&self, key: &str, query: &CustomerQuery, needs_index: bool) {
+    /// What is to be said of the configured queries.
+    pub(crate) async fn examine_queries(&self) -> Vec<QueryFinding> {
+        let mut findings = Vec::new();
+        let queries = [
+            ("shop.customer_query", Some(&self.exact), true),
+            ("shop.customer_query_any_case", self.any_case.as_ref(), false),
+            ("shop.customer_by_id_query", self.by_key.as_ref(), true),
+        ];
+        for (key, query, needs_index) in queries {
+            if let Some(query) = query {
+                findings.extend(self.examine_query(key, query, needs_index).await);
+            }
+        }
+        findings
+    }
+
+    async fn examine_query(
+        &self,
+        key: &'static str,
+        query: &CustomerQuery,
+        needs_index: bool,
+    ) -> Vec<QueryFinding> {
+        let refused = |error: sqlx::Error| {
+            vec![QueryFinding::Refused {
+                key,
+                error: error.to_string(),
+            }]
+        };
         let columns = match self.database.columns(query).await {
             Ok(columns) => columns,
-            Err(error) => {
-                tracing::error!(key, %error, "the shop's database refuses a query; customers cannot sign in");
-                return;
-            }
+            Err(error) => return refused(error),
         };
-        for demanded in COLUMNS {
-            if !columns.iter().any(|column| column == demanded) {
-                tracing::error!(
+        let mut findings: Vec<QueryFinding> = COLUMNS
+            .into_iter()
+            .filter(|demanded| !columns.iter().any(|column| column == demanded))
+            .map(|column| QueryFinding::MissingColumn { key, column })
+            .collect();
+        if needs_index {
+            match self.database.scans(query).await {
+                Ok(scans) => findings.extend(scans.into_iter().map(|scan| QueryFinding::Scan {
                     key,
-                    column = demanded,
-                    "the query does not return a column: it finds no customer"
-                );
+                    table: scan.table,
+                    rows: scan.rows,
+                })),
+                Err(error) => return refused(error),
             }
         }
-        if !needs_index {
-            return;
+        if findings.is_empty() {
+            findings.push(QueryFinding::Usable { key });
         }
-        match self.database.scans(query).await {
-            Ok(scans) => {
-                for scan in scans {
-                    tracing::warn!(
-                        key,
-                        table = scan.table,
-                        rows = scan.rows,
-                        "the query reads the whole table for each customer: it needs an index"
-                    );
-                }
-            }
-            Err(error) => tracing::warn!(key, %error, "the plan of the query could not be read"),
-        }
+        findings
+    }
+
+    /// What the account could write although it should not.
+    pub(crate) async fn write_access(&self) -> Result<Vec<String>, sqlx::Error> {
+        let examined = self.database.write_access(&self.config.tables);
+        tokio::time::timeout(INSPECTION_TIMEOUT, examined)
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Some customers, as the configured query chooses them; `None` without one.
+    pub(crate) async fn sample(&self, customers_max: u32) -> Option<Result<Vec<Record>, sqlx::Error>> {
+        let query = self.sample.as_ref()?;
+        Some(
+            self.database
+                .records(query, &query.example(), customers_max)
+                .await,
+        )
     }
 
     async fn find_customer(
@@ -199,14 +238,65 @@ impl SqlDirectory {
             (Wanted::Key(_), _) => self.by_key.as_ref(),
         };
         let Some(query) = query else { return Ok(None) };
-        let records = self.database.records(query, wanted).await.map_err(|error| {
-            tracing::warn!(%error, "the shop's database failed");
-            DirectoryError::Failed
-        })?;
+        let records = self
+            .database
+            .records(query, wanted, RECORDS_MAX)
+            .await
+            .map_err(|error| {
+                tracing::warn!(%error, "the shop's database failed");
+                DirectoryError::Failed
+            })?;
         choose(records, wanted).map_err(|error| {
             tracing::warn!(%error, "the shop's data about a customer are not clear");
             DirectoryError::Unclear
         })
+    }
+}
+
+/// What is to be said of a configured query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryFinding {
+    /// It returns what it should, by an index where it needs one.
+    Usable {
+        /// The configuration key.
+        key: &'static str,
+    },
+    /// The database does not run it.
+    Refused {
+        /// The configuration key.
+        key: &'static str,
+        /// The database's answer.
+        error: String,
+    },
+    /// It does not return a column that it must.
+    MissingColumn {
+        /// The configuration key.
+        key: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// It reads a large table as a whole.
+    Scan {
+        /// The configuration key.
+        key: &'static str,
+        /// The table.
+        table: String,
+        /// Its rows, as the database estimates them.
+        rows: u64,
+    },
+}
+
+impl fmt::Display for QueryFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usable { key } => write!(f, "{key} returns what it should"),
+            Self::Refused { key, error } => write!(f, "the shop's database refuses {key}: {error}"),
+            Self::MissingColumn { key, column } => write!(f, "{key} does not return the column {column}"),
+            Self::Scan { key, table, rows } => write!(
+                f,
+                "{key} reads all {rows} rows of {table} for each customer: it needs an index"
+            ),
+        }
     }
 }
 

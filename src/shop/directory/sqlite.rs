@@ -11,7 +11,7 @@ use sqlx::{
 use crate::{
     kernel::Clock,
     shop::directory::{
-        database::{RECORDS_MAX, ROWS_TO_SCAN_MAX, Scan, ShopDatabase},
+        database::{ROWS_TO_SCAN_MAX, Scan, ShopDatabase},
         login::any_case,
         port::Wanted,
         query::CustomerQuery,
@@ -55,7 +55,12 @@ impl SqliteShop {
 
 #[async_trait]
 impl ShopDatabase for SqliteShop {
-    async fn records(&self, query: &CustomerQuery, wanted: &Wanted) -> Result<Vec<Record>, sqlx::Error> {
+    async fn records(
+        &self,
+        query: &CustomerQuery,
+        wanted: &Wanted,
+        rows_max: u32,
+    ) -> Result<Vec<Record>, sqlx::Error> {
         let until = self.clock.monotonic() + self.timeout;
         let mut connection = self.pool.acquire().await?;
         // Dropping the future would only stop the waiting; the progress handler stops the query itself.
@@ -64,7 +69,7 @@ impl ShopDatabase for SqliteShop {
             .lock_handle()
             .await?
             .set_progress_handler(STEPS_PER_TIMEOUT_CHECK, move || clock.monotonic() < until);
-        let limited = format!("SELECT * FROM ({}) LIMIT {RECORDS_MAX}", query.sql());
+        let limited = format!("SELECT * FROM ({}) LIMIT {rows_max}", query.sql());
         let mut statement = sqlx::query(AssertSqlSafe(limited));
         for value in query.values(wanted) {
             statement = statement.bind(value);

@@ -9,5 +9,6 @@ pub(crate) use self::password_format::PasswordFormat;
 pub use self::password_format::unsafe_password_formats;
 pub(super) use self::{
     formats::django_hash,
+    stored_hash::{StoredHash, Unusable},
     verifier::{PasswordVerifier, Verdict},
 };

@@ -80,7 +80,6 @@ impl StoredHash {
         Ok(Self { format, primitive })
     }
 
-    #[cfg(test)]
     pub(crate) fn format(&self) -> PasswordFormat {
         self.format
     }

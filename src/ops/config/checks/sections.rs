@@ -293,6 +293,12 @@ fn shop_database(section: &ShopSettings, problems: &mut Problems) {
             QueryKind::ByKey,
             true,
         ),
+        (
+            "shop.customer_sample_query",
+            &section.customer_sample_query,
+            QueryKind::Sample,
+            true,
+        ),
     ];
     for (key, query, kind, may_be_absent) in queries {
         let is_absent = may_be_absent && query.is_empty();

@@ -336,21 +336,6 @@ fn invalid_values_and_relations_are_refused() {
 }
 
 #[test]
-fn a_shop_on_a_server_needs_the_names_of_its_tables() {
-    for server in [
-        "postgres://reader@db/shop",
-        "mysql://reader@db/shop",
-        "mariadb://reader@db/shop",
-    ] {
-        let shop = format!("[shop]\ndatabase_url = \"{server}\"\n");
-        load(Some(&File::of("complete", &shop).path), env(&[])).unwrap();
-        let problems = refusal("server", &format!("{shop}tables = []\n"), &[]);
-        let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
-        assert_eq!(keys, ["shop.tables"], "{server}");
-    }
-}
-
-#[test]
 fn async_durability_needs_redis_or_a_journal_file() {
     let text = "[waiting_room]\ndurability = \"async\"\n";
     let file = File::of("early", text);

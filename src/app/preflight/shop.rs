@@ -1,0 +1,162 @@
+//! The shop: its database, and who of its customers can sign in.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    app::preflight::report::Report,
+    kernel::SystemClock,
+    ops::config::{SaleSettings, Settings, SignIn},
+    shop::{CustomerSample, QueryFinding, ShopInspection, inspect_shop},
+};
+
+const DATABASE: &str = "shop database";
+const CUSTOMERS: &str = "shop customers";
+const SIGN_IN: &str = "sign-in";
+
+pub(super) async fn check(settings: &Settings, report: &mut Report) {
+    if settings.sales.iter().all(|sale| sale.sign_in == SignIn::None) {
+        return;
+    }
+    let inspection = match inspect_shop(&settings.shop(), Arc::new(SystemClock::new())).await {
+        Ok(inspection) => inspection,
+        Err(error) => {
+            report.failed(DATABASE, error.to_string(), "mend the section [shop]");
+            return;
+        }
+    };
+    database(&inspection, report);
+    match &inspection.sample {
+        Some(Ok(sample)) => {
+            customers(sample, report);
+            capacity(settings, sample, report);
+        }
+        Some(Err(error)) => report.failed(
+            CUSTOMERS,
+            format!("the sample could not be read: {error}"),
+            "mend shop.customer_sample_query",
+        ),
+        None => report.warn(
+            CUSTOMERS,
+            "no sample was taken",
+            "set shop.customer_sample_query, to see how many customers can sign in",
+        ),
+    }
+}
+
+fn database(inspection: &ShopInspection, report: &mut Report) {
+    if let Err(error) = &inspection.reachable {
+        report.failed(
+            DATABASE,
+            error,
+            "check shop.database_url, shop.tables and the server's access list",
+        );
+        return;
+    }
+    if inspection.write_access.is_empty() {
+        report.ok(DATABASE, "it answers, and nothing can be written there");
+    } else {
+        let finding = format!(
+            "the account may change the shop's data: {}",
+            inspection.write_access.join(", ")
+        );
+        report.failed(
+            DATABASE,
+            finding,
+            "grant SELECT alone; config/shops has the statements",
+        );
+    }
+    for finding in &inspection.queries {
+        match finding {
+            QueryFinding::Scan { .. } => report.warn(DATABASE, finding.to_string(), "add an index"),
+            QueryFinding::Usable { .. } => report.ok(DATABASE, finding.to_string()),
+            _ => report.failed(DATABASE, finding.to_string(), "mend the query"),
+        }
+    }
+}
+
+fn customers(sample: &CustomerSample, report: &mut Report) {
+    let formats: Vec<String> = sample
+        .by_format
+        .iter()
+        .map(|(format, count)| format!("{count} {format}"))
+        .collect();
+    let summary = format!(
+        "of {} customers {} can sign in by password ({})",
+        sample.customers,
+        sample.can_sign_in(),
+        formats.join(", ")
+    );
+    if sample.customers == 0 {
+        report.warn(
+            CUSTOMERS,
+            "the sample is empty",
+            "check shop.customer_sample_query",
+        );
+        return;
+    }
+    if sample.can_sign_in() == sample.customers {
+        report.ok(CUSTOMERS, summary);
+        return;
+    }
+    report.warn(
+        CUSTOMERS,
+        summary,
+        "the others need shop.sign_in_url, a hand-off, or shop.unsafe_password_formats",
+    );
+    for (why, count) in &sample.obstacles {
+        report.warn(
+            CUSTOMERS,
+            format!("{count} cannot: {why}"),
+            "see the guide's chapter on the shop",
+        );
+    }
+}
+
+/// What the password threads can do, beside the crowd that the sale expects.
+fn capacity(settings: &Settings, sample: &CustomerSample, report: &mut Report) {
+    let Some(check_time) = sample.check_time.filter(|time| !time.is_zero()) else {
+        return;
+    };
+    let threads = settings.shop.password_threads;
+    #[expect(clippy::cast_precision_loss, reason = "a handful of threads")]
+    let per_second = threads as f64 / check_time.as_secs_f64();
+    let longest = settings
+        .sales
+        .iter()
+        .filter(|sale| sale.sign_in == SignIn::Customer)
+        .map(time_to_sign_in)
+        .max()
+        .unwrap_or_default();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "shown to an operator"
+    )]
+    let before_opening = (per_second * longest.as_secs_f64()) as u64;
+    report.ok(
+        SIGN_IN,
+        format!(
+            "{threads} password threads check {per_second:.1} passwords a second ({} ms each): \
+             {before_opening} customers between the start of the prequeue and of the sale",
+            check_time.as_millis()
+        ),
+    );
+    let wait = check_time.mul_f64(f64::from(
+        u32::try_from(settings.shop.password_queue_max).unwrap_or(u32::MAX),
+    ));
+    let wait = wait.div_f64(f64::from(u32::try_from(threads).unwrap_or(u32::MAX)));
+    let limit = Duration::from_millis(settings.server.request_timeout_ms.into());
+    if wait > limit {
+        report.warn(
+            SIGN_IN,
+            format!(
+                "the last of shop.password_queue_max would wait {wait:.1?}, longer than a request may take"
+            ),
+            format!("fewer are let wait, so that each is answered within {limit:?}; add password_threads"),
+        );
+    }
+}
+
+fn time_to_sign_in(sale: &SaleSettings) -> Duration {
+    sale.on_sale_starts_at.since(sale.prequeue_starts_at)
+}

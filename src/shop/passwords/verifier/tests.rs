@@ -1,0 +1,141 @@
+use std::{net::Ipv4Addr, num::NonZeroU32};
+
+use super::*;
+use crate::kernel::{SeededEntropy, SystemClock};
+
+const FEW: NonZeroU32 = NonZeroU32::new(10).unwrap();
+const ONE: IpAddr = network(1);
+
+const fn network(client: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, client))
+}
+
+fn threads(threads: usize, waiting_max: usize) -> PasswordVerifier {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let entropy = Arc::new(SeededEntropy::new(1));
+    PasswordVerifier::start(
+        threads,
+        waiting_max,
+        Duration::from_mins(1),
+        Vec::new(),
+        &clock,
+        entropy,
+    )
+    .unwrap()
+}
+
+#[test]
+fn as_many_wait_as_are_done_in_time() {
+    let slots = |average_ms, wait_max, threads| {
+        let slots = Slots {
+            count: 64 + threads,
+            threads,
+            wait_max: Duration::from_millis(wait_max),
+            average_check_ms: Arc::new(AtomicU64::new(average_ms)),
+            taken: Mutex::default(),
+        };
+        slots.usable()
+    };
+    assert_eq!(slots(250, 4_000, 1), 17, "16 wait for 4 s, and one is verified");
+    assert_eq!(slots(250, 4_000, 2), 34);
+    assert_eq!(slots(10, 4_000, 1), 65, "password_queue_max");
+    assert_eq!(slots(9_000, 4_000, 1), 1, "always one");
+}
+
+#[tokio::test]
+async fn slots_are_released_after_verification() {
+    let threads = threads(2, 1);
+    let hash = django_hash("hero-lim", "salt", FEW);
+    for _ in 0..10 {
+        for (password, stored, verdict) in [
+            ("hero-lim", Some(&*hash), Verdict::Right),
+            ("hero", Some(&*hash), Verdict::Wrong),
+            ("", None, Verdict::Wrong),
+            ("x", Some("!unusable"), Verdict::Wrong),
+        ] {
+            let slot = threads.try_reserve(ONE).unwrap();
+            assert_eq!(threads.verify(slot, password, stored).await, verdict);
+        }
+    }
+    let slots: Vec<_> = [1, 1, 2]
+        .map(|client| threads.try_reserve(network(client)).unwrap())
+        .into();
+    let wait = threads
+        .try_reserve(network(3))
+        .err()
+        .expect("two running and one waiting");
+    assert!(wait >= Duration::from_secs(1));
+    assert_ne!(
+        threads.try_reserve(ONE).err(),
+        Some(wait),
+        "clients return at different times"
+    );
+    drop(slots);
+    assert!(threads.try_reserve(ONE).is_ok());
+    assert!(threads.slots.taken.lock().by_client.is_empty());
+}
+
+#[test]
+fn one_client_leaves_slots_for_others() {
+    let threads = threads(1, 15);
+    let take_all =
+        |client| -> Vec<_> { std::iter::from_fn(|| threads.try_reserve(network(client)).ok()).collect() };
+    let storm = take_all(1);
+    assert_eq!(storm.len(), 8, "half of what there is");
+    let second_storm = take_all(2);
+    assert_eq!(second_storm.len(), 4, "half of what is left");
+    let honest = threads.try_reserve(network(3));
+    assert!(honest.is_ok(), "another client finds a slot");
+    drop(storm);
+    assert_eq!(take_all(4).len(), 6, "11 were free");
+}
+
+#[tokio::test]
+async fn an_unknown_login_costs_as_much_as_a_known_one() {
+    let threads = threads(1, 1);
+    assert!(
+        *threads.decoy.lock() == first_decoy(),
+        "before the first hash: Django's default"
+    );
+    let hash = django_hash("x", "salt", NonZeroU32::new(77).unwrap());
+    threads
+        .verify(threads.try_reserve(ONE).unwrap(), "x", Some(&hash))
+        .await;
+    assert!(*threads.decoy.lock() == StoredHash::parse(&hash, &[]).unwrap());
+    for unknown in [None, Some("!"), Some("")] {
+        let slot = threads.try_reserve(ONE).unwrap();
+        let verdict = threads.verify(slot, "x", unknown).await;
+        assert_eq!(verdict, Verdict::Wrong, "the decoy's own password is not right");
+    }
+}
+
+#[tokio::test]
+async fn a_hash_that_cannot_be_verified_is_no_wrong_password() {
+    let threads = threads(1, 1);
+    *threads.decoy.lock() = StoredHash::parse(&django_hash("x", "salt", FEW), &[]).unwrap();
+    for stored in ["$y$j9T$salt$hash", "5f4dcc3b5aa765d61d8327deb882cf99", "hero-lim"] {
+        let slot = threads.try_reserve(ONE).unwrap();
+        let verdict = threads.verify(slot, "x", Some(stored)).await;
+        assert_eq!(verdict, Verdict::NotVerifiable, "{stored}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_request_costs_no_verification() {
+    let threads = threads(1, 4);
+    // Would take seconds if it were verified.
+    let costly = django_hash("x", "salt", FEW).replace("$10$", "$5000000$");
+    for client in 2..6 {
+        let slot = threads.try_reserve(network(client)).unwrap();
+        let waiting = threads.verify(slot, "x", Some(&costly));
+        assert!(tokio::time::timeout(Duration::ZERO, waiting).await.is_err());
+    }
+    let quick = django_hash("x", "salt", FEW);
+    let clock = SystemClock::new();
+    let slot = threads.try_reserve(ONE).unwrap();
+    assert_eq!(threads.verify(slot, "x", Some(&quick)).await, Verdict::Right);
+    assert!(
+        clock.monotonic() < Duration::from_secs(12),
+        "at most the first of four had started"
+    );
+}
