@@ -136,9 +136,8 @@ fn capacity(settings: &Settings, sample: &CustomerSample, report: &mut Report) {
     report.ok(
         SIGN_IN,
         format!(
-            "{threads} password threads check {per_second:.1} passwords a second ({} ms each): \
+            "{threads} password threads check {per_second:.1} passwords a second ({check_time:.1?} each): \
              {before_opening} customers between the start of the prequeue and of the sale",
-            check_time.as_millis()
         ),
     );
     let wait = check_time.mul_f64(f64::from(
