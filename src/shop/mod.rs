@@ -23,13 +23,12 @@ mod types;
 pub use self::{
     demo_shop::{DEMO_PASSWORD, DemoShopError, create_demo_shop},
     directory::{Customer, CustomerDirectory, DirectoryError},
-    handoff::sign_handoff,
+    handoff::{HandoffConfig, HandoffError, HandoffIssuer, HandoffKeys},
     passwords::unsafe_password_formats,
     replay_guard::ReplayGuardLocation,
     service::Shop,
     session::Session,
     types::{
-        Config, Deps, HandoffConfig, LOGIN_BYTES_MAX, OpenError, PASSWORD_BYTES_MAX, ShopError,
-        SignInOutcome, SignedIn,
+        Config, Deps, LOGIN_BYTES_MAX, OpenError, PASSWORD_BYTES_MAX, ShopError, SignInOutcome, SignedIn,
     },
 };

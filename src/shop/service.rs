@@ -9,7 +9,7 @@ use crate::{
         cached_directory::{CachedDirectory, Lookup},
         directory::{CustomerDirectory, SqlDirectory, Unavailable},
         guess_limit::GuessLimit,
-        handoff,
+        handoff::{HandoffError, HandoffVerifier, Refusal},
         passwords::{PasswordFormat, PasswordVerifier, Verdict},
         replay_guard::{ReplayGuard, UsedToken},
         session::Session,
@@ -25,6 +25,8 @@ pub struct Shop {
     directory: CachedDirectory,
     pub(super) passwords: PasswordVerifier,
     guesses: GuessLimit,
+    /// `None` where hand-offs are not configured.
+    handoffs: Option<HandoffVerifier>,
     replay_guard: Arc<ReplayGuard>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -77,6 +79,10 @@ impl Shop {
             Arc::clone(&entropy),
         )
         .map_err(OpenError::Threads)?;
+        let handoffs = config
+            .handoff
+            .as_ref()
+            .map(|handoff| HandoffVerifier::start(handoff, &clock, &entropy, &lifecycle));
         let guesses = GuessLimit::new(config.wrong_passwords_per_minute, &clock);
         let customers = CachedDirectory::new(
             directory,
@@ -91,6 +97,7 @@ impl Shop {
             directory: customers,
             passwords,
             guesses,
+            handoffs,
             replay_guard,
             clock,
             entropy,
@@ -109,8 +116,7 @@ impl Shop {
     }
 
     /// Signs in a customer whom the shop has handed over. Each hand-off works once; forged, expired and used
-    /// ones are
-    /// [`SignInOutcome::Rejected`].
+    /// ones are [`SignInOutcome::HandoffRejected`].
     pub async fn sign_in_by_handoff(&self, token: &str) -> SignInOutcome {
         let outcome = self.accept_handoff(token).await;
         count(&outcome, "handoff");
@@ -202,7 +208,7 @@ impl Shop {
             .await;
         let signed_in = customer
             .filter(|customer| verdict == Verdict::Right && customer.active)
-            .and_then(|customer| self.new_session(&customer.key, customer.name));
+            .and_then(|customer| Some(self.new_session(subject_of(&customer.key)?, customer.name)));
         match (signed_in, unavailable) {
             (Some(signed_in), _) => SignInOutcome::SignedIn(signed_in),
             (None, _) if verdict == Verdict::NotVerifiable => SignInOutcome::AtShopOnly,
@@ -214,53 +220,68 @@ impl Shop {
     }
 
     async fn accept_handoff(&self, token: &str) -> SignInOutcome {
-        let valid = self
-            .config
-            .handoff
-            .as_ref()
-            .and_then(|config| handoff::verify_handoff(config, self.clock.now(), token));
-        let Some(handoff) = valid else {
-            return SignInOutcome::Rejected;
+        let Some(handoffs) = &self.handoffs else {
+            return SignInOutcome::HandoffRejected(HandoffError::NOT_CONFIGURED);
         };
-        let Some(signed_in) = self.new_session(&handoff.customer_key, handoff.name) else {
-            return SignInOutcome::Rejected;
+        let handoff = match handoffs.verify(token).await {
+            Ok(handoff) => handoff,
+            Err(Refusal::Invalid(error)) => return SignInOutcome::HandoffRejected(error),
+            Err(Refusal::NoKeys) => {
+                return SignInOutcome::Unreachable {
+                    retry_after: self.soon(),
+                };
+            }
         };
         match self
             .replay_guard
             .use_once(UsedToken::Handoff(handoff.jti), handoff.forget_after)
             .await
         {
-            Ok(true) => SignInOutcome::SignedIn(signed_in),
-            Ok(false) => SignInOutcome::Rejected,
+            Ok(true) => SignInOutcome::SignedIn(self.new_session(handoff.customer, handoff.name)),
+            Ok(false) => SignInOutcome::HandoffRejected(HandoffError::USED),
             Err(_) => SignInOutcome::Busy {
-                retry_after: Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit()),
+                retry_after: self.soon(),
             },
         }
     }
 
-    /// `None` when the customer's key is longer than a subject may be.
-    fn new_session(&self, customer_key: &str, name: String) -> Option<SignedIn> {
-        let Ok(subject) = Subject::customer(customer_key) else {
-            tracing::error!(
-                bytes = customer_key.len(),
-                "cannot sign a customer in: their key at the shop is empty or too long"
-            );
-            return None;
-        };
-        let session = Session::new(subject, self.clock.now(), self.config.session_ttl, &*self.entropy);
-        Some(SignedIn {
+    /// One to two seconds, so that callers do not return all at once.
+    fn soon(&self) -> Duration {
+        Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit())
+    }
+
+    fn new_session(&self, customer: Subject, name: String) -> SignedIn {
+        let session = Session::new(
+            customer,
+            self.clock.now(),
+            self.config.session_ttl,
+            &*self.entropy,
+        );
+        SignedIn {
             token: session.to_token(&self.keys.session),
             expires_at: session.expires_at,
             session,
             name,
-        })
+        }
     }
+}
+
+/// `None` when the customer's key is empty, or longer than a subject may be.
+fn subject_of(customer_key: &str) -> Option<Subject> {
+    let subject = Subject::customer(customer_key).ok();
+    if subject.is_none() {
+        tracing::error!(
+            bytes = customer_key.len(),
+            "cannot sign a customer in: their key at the shop is empty or too long"
+        );
+    }
+    subject
 }
 
 fn count(outcome: &SignInOutcome, method: &'static str) {
     let outcome = match outcome {
         SignInOutcome::SignedIn(_) => "signed_in",
-        SignInOutcome::Rejected => "rejected",
+        SignInOutcome::Rejected | SignInOutcome::HandoffRejected(_) => "rejected",
         SignInOutcome::AtShopOnly => "at_shop_only",
         SignInOutcome::TooManyGuesses { .. } => "too_many_guesses",
         SignInOutcome::Busy { .. } => "busy",

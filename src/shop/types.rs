@@ -5,7 +5,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     kernel::{Clock, Entropy, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle, sql},
-    shop::{replay_guard::store::ReplayGuardLocation, session::Session},
+    shop::{
+        handoff::{HandoffConfig, HandoffError},
+        replay_guard::store::ReplayGuardLocation,
+        session::Session,
+    },
 };
 
 /// How the shop is connected.
@@ -38,27 +42,6 @@ pub struct Config {
     pub handoff: Option<HandoffConfig>,
 }
 
-/// How the shop's signed hand-offs are verified. `Debug` omits the secret.
-#[derive(Clone)]
-pub struct HandoffConfig {
-    /// The claim `iss`.
-    pub issuer: String,
-    /// The claim `aud`.
-    pub audience: String,
-    /// The shared secret (HS256), at least 32 bytes.
-    pub secret: String,
-}
-
-impl fmt::Debug for HandoffConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "HandoffConfig(issuer {}, audience {})",
-            self.issuer, self.audience
-        )
-    }
-}
-
 /// Dependencies of [`Shop`](super::Shop).
 pub struct Deps {
     /// The process's clock.
@@ -83,8 +66,10 @@ pub const PASSWORD_BYTES_MAX: usize = 4_096;
 pub enum SignInOutcome {
     /// Success, with a new session.
     SignedIn(SignedIn),
-    /// Wrong login, password or hand-off, or a disabled account; never says which.
+    /// Wrong login or password, or a disabled account; never says which.
     Rejected,
+    /// The hand-off is not valid, or was used before.
+    HandoffRejected(HandoffError),
     /// The shop stores this customer's password in a form that cannot be verified here.
     AtShopOnly,
     /// Too many wrong passwords for this account, which may not even exist. The password was not looked at.
@@ -97,7 +82,8 @@ pub enum SignInOutcome {
         /// When to retry; jittered.
         retry_after: Duration,
     },
-    /// The shop's database does not respond, and this customer is not in the cache.
+    /// The shop does not respond: its database, and this customer is not in the cache; or its key set, and no
+    /// key is known yet.
     Unreachable {
         /// When to retry; jittered.
         retry_after: Duration,

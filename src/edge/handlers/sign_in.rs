@@ -182,6 +182,9 @@ fn session_response(
             |url| Problem::new(ProblemType::SignInAtShop).with("sign_in_url", &url),
         )),
         SignInOutcome::Rejected => Err(Problem::new(ProblemType::WrongCredentials)),
+        SignInOutcome::HandoffRejected(error) => {
+            Err(Problem::new(ProblemType::WrongCredentials).detail(error.to_string()))
+        }
         SignInOutcome::TooManyGuesses { retry_after } => Err(Problem::new(ProblemType::TooManyRequests)
             .detail("too many wrong passwords for this account")
             .with("reason", &"wrong_passwords")

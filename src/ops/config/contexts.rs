@@ -6,10 +6,10 @@ use crate::{
     checkout,
     edge::overload::proof_of_work,
     ops::config::{
-        sections::Settings,
+        sections::{HandoffSettings, Settings},
         units::{millis, seconds},
     },
-    shop,
+    shop::{self, HandoffKeys},
 };
 
 impl Settings {
@@ -70,11 +70,22 @@ impl Settings {
             unsafe_password_formats: shop.unsafe_password_formats.clone(),
             sign_in_url: (!shop.sign_in_url.is_empty()).then(|| shop.sign_in_url.clone()),
             session_ttl: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
-            handoff: (!shop.handoff.secret.is_empty()).then(|| shop::HandoffConfig {
-                issuer: shop.handoff.issuer.clone(),
-                audience: shop.handoff.audience.clone(),
-                secret: shop.handoff.secret.expose().to_owned(),
-            }),
+            handoff: handoff(&shop.handoff),
         }
     }
+}
+
+fn handoff(settings: &HandoffSettings) -> Option<shop::HandoffConfig> {
+    let keys = if !settings.secret.is_empty() {
+        HandoffKeys::Secret(settings.secret.expose().to_owned())
+    } else if !settings.jwks_url.is_empty() {
+        HandoffKeys::KeySet(settings.jwks_url.clone())
+    } else {
+        return None;
+    };
+    Some(shop::HandoffConfig {
+        issuer: settings.issuer.clone(),
+        audience: settings.audience.clone(),
+        keys,
+    })
 }

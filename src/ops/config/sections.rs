@@ -208,12 +208,11 @@ pub struct ShopSettings {
     pub sign_in_url: String,
     /// How many hours a sign-in session lasts.
     pub session_hours: u32,
-    /// Signed hand-offs: the shop signs its customer in and redirects them here with a short-lived JWT
-    /// (HS256).
+    /// Signed hand-offs: the shop signs its customer in and sends them here with a short-lived JWT.
     pub handoff: HandoffSettings,
 }
 
-/// Signed hand-offs: the shop signs its customer in and redirects them here with a short-lived JWT (HS256).
+/// Signed hand-offs: the shop signs its customer in and sends them here with a short-lived JWT.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HandoffSettings {
@@ -221,8 +220,11 @@ pub struct HandoffSettings {
     pub issuer: String,
     /// The claim "aud" of the shop's tokens.
     pub audience: String,
-    /// The secret shared with the shop, at least 32 bytes; empty disables hand-offs.
+    /// The secret shared with the shop (HS256), at least 32 bytes. Without it and without jwks_url there are
+    /// no hand-offs.
     pub secret: Secret,
+    /// Instead of a secret: the shop's JSON Web Key Set (RS256, ES256 or EdDSA), "https://...".
+    pub jwks_url: String,
 }
 
 /// From a hold to tickets.

@@ -42,6 +42,21 @@ pub(super) fn is_base_url(text: &str) -> bool {
     }) && !text.ends_with('/')
 }
 
+/// Whether it is an `https://` URL, or an `http://` URL of this machine, whose answers cannot be changed on the
+/// way.
+pub(super) fn is_trusted_url(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|uri| {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let has_user = uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'));
+        !host.is_empty()
+            && !has_user
+            && (uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http") && is_loopback)
+    })
+}
+
 /// Whether it is an IP address or a network in CIDR notation.
 pub(super) fn is_network(text: &str) -> bool {
     let (address, prefix) = text

@@ -7,9 +7,9 @@ use crate::{
     ops::{
         admin::operators::is_token_hash,
         config::{
-            checks::problems::{Problems, is_base_url, is_network},
+            checks::problems::{Problems, is_base_url, is_network, is_trusted_url},
             sales::SignIn,
-            sections::Settings,
+            sections::{HandoffSettings, Settings},
         },
     },
     platform::keys::MASTER_KEY_BYTES_MIN,
@@ -236,28 +236,37 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
         "shop.sign_in_url",
         "must begin with https:// or http://",
     );
-    let handoff = &section.handoff;
-    if handoff.secret.is_empty() {
+    handoff(&section.handoff, problems);
+}
+
+fn handoff(section: &HandoffSettings, problems: &mut Problems) {
+    let (has_secret, has_key_set) = (!section.secret.is_empty(), !section.jwks_url.is_empty());
+    let names_parties = !(section.issuer.is_empty() && section.audience.is_empty());
+    problems.add_if(
+        names_parties && !has_secret && !has_key_set,
+        "shop.handoff.secret",
+        "must be given when shop.handoff.issuer or shop.handoff.audience is, or else shop.handoff.jwks_url",
+    );
+    problems.add_if(
+        has_secret && has_key_set,
+        "shop.handoff.jwks_url",
+        "must be empty when shop.handoff.secret is given: only one of them verifies hand-offs",
+    );
+    problems.add_if(
+        has_secret && section.secret.expose().len() < 32,
+        "shop.handoff.secret",
+        "must be at least 32 bytes long",
+    );
+    problems.add_if(
+        has_key_set && !is_trusted_url(&section.jwks_url),
+        "shop.handoff.jwks_url",
+        "must be https://HOST/PATH, or http:// on the loopback: others on the network could change the keys",
+    );
+    for (key, value) in [("issuer", &section.issuer), ("audience", &section.audience)] {
         problems.add_if(
-            !handoff.issuer.is_empty(),
-            "shop.handoff.secret",
-            "must be given when shop.handoff.issuer is",
-        );
-    } else {
-        problems.add_if(
-            handoff.secret.expose().len() < 32,
-            "shop.handoff.secret",
-            "must be at least 32 bytes long",
-        );
-        problems.add_if(
-            handoff.issuer.is_empty(),
-            "shop.handoff.issuer",
-            "must be given when there is a secret",
-        );
-        problems.add_if(
-            handoff.audience.is_empty(),
-            "shop.handoff.audience",
-            "must be given when there is a secret",
+            value.is_empty() && (has_secret || has_key_set),
+            format!("shop.handoff.{key}"),
+            "must be given when shop.handoff.secret or shop.handoff.jwks_url is",
         );
     }
 }

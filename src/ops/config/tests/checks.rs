@@ -5,7 +5,13 @@ use crate::{platform::drand::QUICKNET_KEY, waiting_room::Durability};
 
 /// The hand-off section of the reference.
 const HANDOFF: &str = "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\naudience = \"\"\n\
-    # The secret shared with the shop, at least 32 bytes; empty disables hand-offs.\nsecret = \"\"";
+    # The secret shared with the shop (HS256), at least 32 bytes. Without it and without jwks_url there are \
+    no hand-offs.\nsecret = \"\"";
+/// [`HANDOFF`] and the key after it.
+const KEY_SET: &str = "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\naudience = \"\"\n\
+    # The secret shared with the shop (HS256), at least 32 bytes. Without it and without jwks_url there are \
+    no hand-offs.\nsecret = \"\"\n# Instead of a secret: the shop's JSON Web Key Set (RS256, ES256 or EdDSA), \
+    \"https://...\".\njwks_url = \"\"";
 
 #[test]
 fn invalid_values_and_relations_are_refused() {
@@ -151,6 +157,22 @@ fn invalid_values_and_relations_are_refused() {
             "shop.handoff.secret",
             HANDOFF,
             "issuer = \"shop\"\naudience = \"us\"\nsecret = \"short\"",
+        ),
+        (
+            "shop.handoff.audience",
+            KEY_SET,
+            "issuer = \"shop\"\njwks_url = \"https://shop.example/jwks.json\"",
+        ),
+        (
+            "shop.handoff.jwks_url",
+            KEY_SET,
+            "issuer = \"shop\"\naudience = \"us\"\njwks_url = \"http://shop.example/jwks.json\"",
+        ),
+        (
+            "shop.handoff.jwks_url",
+            KEY_SET,
+            "issuer = \"shop\"\naudience = \"us\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n\
+            jwks_url = \"http://127.0.0.1/jwks.json\"",
         ),
         (
             "checkout.order_response_wait_ms",
