@@ -11,6 +11,7 @@ mod demo_shop;
 mod directory;
 mod guess_limit;
 mod handoff;
+mod handoff_sign_in;
 mod passwords;
 mod query_budget;
 mod replay_guard;
@@ -23,7 +24,8 @@ mod types;
 pub use self::{
     demo_shop::{DEMO_PASSWORD, DemoShopError, create_demo_shop},
     directory::{Customer, CustomerDirectory, DirectoryError},
-    handoff::{HandoffConfig, HandoffError, HandoffIssuer, HandoffKeys},
+    handoff::{HandoffConfig, HandoffError, HandoffIssuer, HandoffKeys, SignInState},
+    handoff_sign_in::DepositOutcome,
     passwords::unsafe_password_formats,
     replay_guard::ReplayGuardLocation,
     service::Shop,

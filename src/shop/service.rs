@@ -1,6 +1,6 @@
 //! Sign-in and sign-out.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     kernel::{Clock, Entropy, Subject},
@@ -9,7 +9,7 @@ use crate::{
         cached_directory::{CachedDirectory, Lookup},
         directory::{CustomerDirectory, SqlDirectory, Unavailable},
         guess_limit::GuessLimit,
-        handoff::{HandoffError, HandoffVerifier, Refusal},
+        handoff::HandoffVerifier,
         passwords::{PasswordFormat, PasswordVerifier, Verdict},
         replay_guard::{ReplayGuard, UsedToken},
         session::Session,
@@ -26,11 +26,11 @@ pub struct Shop {
     pub(super) passwords: PasswordVerifier,
     guesses: GuessLimit,
     /// `None` where hand-offs are not configured.
-    handoffs: Option<HandoffVerifier>,
-    replay_guard: Arc<ReplayGuard>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    keys: Keys,
+    pub(super) handoffs: Option<HandoffVerifier>,
+    pub(super) replay_guard: Arc<ReplayGuard>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) keys: Keys,
 }
 
 impl Shop {
@@ -110,16 +110,11 @@ impl Shop {
     /// cache. `client` is the caller's network; it has a fair share of the password threads, whatever other
     /// networks ask for.
     pub async fn sign_in(&self, login: &str, password: &str, client: IpAddr) -> SignInOutcome {
+        if !self.config.password_sign_in {
+            return SignInOutcome::AtShopOnly;
+        }
         let outcome = self.sign_in_by_password(login, password, client).await;
         count(&outcome, "password");
-        outcome
-    }
-
-    /// Signs in a customer whom the shop has handed over. Each hand-off works once; forged, expired and used
-    /// ones are [`SignInOutcome::HandoffRejected`].
-    pub async fn sign_in_by_handoff(&self, token: &str) -> SignInOutcome {
-        let outcome = self.accept_handoff(token).await;
-        count(&outcome, "handoff");
         outcome
     }
 
@@ -219,38 +214,7 @@ impl Shop {
         }
     }
 
-    async fn accept_handoff(&self, token: &str) -> SignInOutcome {
-        let Some(handoffs) = &self.handoffs else {
-            return SignInOutcome::HandoffRejected(HandoffError::NOT_CONFIGURED);
-        };
-        let handoff = match handoffs.verify(token).await {
-            Ok(handoff) => handoff,
-            Err(Refusal::Invalid(error)) => return SignInOutcome::HandoffRejected(error),
-            Err(Refusal::NoKeys) => {
-                return SignInOutcome::Unreachable {
-                    retry_after: self.soon(),
-                };
-            }
-        };
-        match self
-            .replay_guard
-            .use_once(UsedToken::Handoff(handoff.jti), handoff.forget_after)
-            .await
-        {
-            Ok(true) => SignInOutcome::SignedIn(self.new_session(handoff.customer, handoff.name)),
-            Ok(false) => SignInOutcome::HandoffRejected(HandoffError::USED),
-            Err(_) => SignInOutcome::Busy {
-                retry_after: self.soon(),
-            },
-        }
-    }
-
-    /// One to two seconds, so that callers do not return all at once.
-    fn soon(&self) -> Duration {
-        Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit())
-    }
-
-    fn new_session(&self, customer: Subject, name: String) -> SignedIn {
+    pub(super) fn new_session(&self, customer: Subject, name: String) -> SignedIn {
         let session = Session::new(
             customer,
             self.clock.now(),
@@ -278,7 +242,7 @@ fn subject_of(customer_key: &str) -> Option<Subject> {
     subject
 }
 
-fn count(outcome: &SignInOutcome, method: &'static str) {
+pub(super) fn count(outcome: &SignInOutcome, method: &'static str) {
     let outcome = match outcome {
         SignInOutcome::SignedIn(_) => "signed_in",
         SignInOutcome::Rejected | SignInOutcome::HandoffRejected(_) => "rejected",

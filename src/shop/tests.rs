@@ -33,6 +33,7 @@ fn config(database: &Path) -> Config {
         password_queue_max: 4,
         wrong_passwords_per_minute: 12,
         unsafe_password_formats: Vec::new(),
+        password_sign_in: true,
         sign_in_url: None,
         session_ttl: Duration::from_hours(12),
         handoff: Some(handoff_config()),

@@ -34,6 +34,8 @@ pub struct Config {
     /// Stored password formats that protect nothing and are verified all the same, of
     /// [`unsafe_password_formats`](super::unsafe_password_formats).
     pub unsafe_password_formats: Vec<String>,
+    /// Whether customers sign in with their password at all.
+    pub password_sign_in: bool,
     /// Where customers sign in at the shop itself.
     pub sign_in_url: Option<String>,
     /// How long a session lasts.
@@ -70,7 +72,8 @@ pub enum SignInOutcome {
     Rejected,
     /// The hand-off is not valid, or was used before.
     HandoffRejected(HandoffError),
-    /// The shop stores this customer's password in a form that cannot be verified here.
+    /// The shop stores this customer's password in a form that cannot be verified here, or customers sign in
+    /// at the shop only.
     AtShopOnly,
     /// Too many wrong passwords for this account, which may not even exist. The password was not looked at.
     TooManyGuesses {

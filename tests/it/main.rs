@@ -43,6 +43,7 @@ mod process;
 mod roles;
 mod rolling;
 mod sale;
+mod shop_sign_in;
 mod two_nodes;
 mod wheelchair_seats;
 mod world;

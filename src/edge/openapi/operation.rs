@@ -126,6 +126,13 @@ impl OperationDoc {
             .problem(ProblemType::MalformedRequest)
     }
 
+    /// A query parameter that a request must have.
+    #[must_use]
+    pub fn required_query<T: ToSchema>(self, name: &str, description: &str) -> Self {
+        self.parameter::<T>("query", name, description, true)
+            .problem(ProblemType::MalformedRequest)
+    }
+
     /// A request header.
     #[must_use]
     pub fn header<T: ToSchema>(self, name: &str, description: &str, is_required: bool) -> Self {
@@ -187,10 +194,24 @@ impl OperationDoc {
         self
     }
 
+    /// A form as browsers send it.
+    #[must_use]
+    pub fn form<T: ToSchema>(mut self, examples: &[(&str, Value)]) -> Self {
+        self.set_body::<T>("application/x-www-form-urlencoded", examples, true);
+        self.problems(&[
+            ProblemType::MalformedRequest,
+            ProblemType::BodyTooLarge,
+            ProblemType::BodyTooSlow,
+        ])
+    }
+
     fn set_json_body<T: ToSchema>(&mut self, examples: &[(&str, Value)], is_required: bool) {
+        self.set_body::<T>("application/json", examples, is_required);
+    }
+
+    fn set_body<T: ToSchema>(&mut self, content_type: &str, examples: &[(&str, Value)], is_required: bool) {
         let content = json!({ "schema": self.schema::<T>(), "examples": named_examples(examples) });
-        self.request_body =
-            Some(json!({ "required": is_required, "content": { "application/json": content } }));
+        self.request_body = Some(json!({ "required": is_required, "content": { content_type: content } }));
     }
 
     /// A request body whose form another party defines.

@@ -68,6 +68,7 @@ impl Settings {
             password_queue_max: shop.password_queue_max,
             wrong_passwords_per_minute: self.limits.wrong_passwords_per_account_per_minute,
             unsafe_password_formats: shop.unsafe_password_formats.clone(),
+            password_sign_in: shop.password_sign_in,
             sign_in_url: (!shop.sign_in_url.is_empty()).then(|| shop.sign_in_url.clone()),
             session_ttl: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
             handoff: handoff(&shop.handoff),

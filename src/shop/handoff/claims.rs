@@ -30,6 +30,13 @@ impl HandoffError {
 
     /// The hand-off was used before.
     pub(crate) const USED: Self = Self::new("jti", "this token was used before");
+    /// The code is forged, expired or was used before.
+    pub(crate) const UNKNOWN_CODE: Self = Self::new(
+        "code",
+        "was used before, or is older than a minute, or is none of this service",
+    );
+    /// The state was used before.
+    pub(crate) const STATE: Self = Self::new("state", "this sign-in at the shop was completed before");
     /// Hand-offs are switched off.
     pub(crate) const NOT_CONFIGURED: Self = Self::new(
         "token",

@@ -3,11 +3,17 @@
 mod claims;
 mod config;
 mod issuer;
+mod one_time_token;
 mod verifier;
 
-pub(super) use self::verifier::{HandoffVerifier, Refusal};
+pub(super) use self::{
+    claims::Handoff,
+    one_time_token::HandoffCode,
+    verifier::{HandoffVerifier, Refusal},
+};
 pub use self::{
     claims::HandoffError,
     config::{HandoffConfig, HandoffKeys},
     issuer::HandoffIssuer,
+    one_time_token::SignInState,
 };

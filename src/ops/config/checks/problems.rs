@@ -42,8 +42,25 @@ pub(super) fn is_base_url(text: &str) -> bool {
     }) && !text.ends_with('/')
 }
 
-/// Whether it is an `https://` URL, or an `http://` URL of this machine, whose answers cannot be changed on the
-/// way.
+/// Whether it is the address of a page that a link can lead to.
+pub(super) fn is_page_url(text: &str) -> bool {
+    !text.contains('#')
+        && text
+            .parse::<http::Uri>()
+            .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
+}
+
+/// Whether it is an origin as browsers write it in `Origin` (RFC 6454, 6.2).
+pub(super) fn is_origin(text: &str) -> bool {
+    let own_port = if text.starts_with("https:") { ":443" } else { ":80" };
+    is_base_url(text)
+        && text.matches('/').count() == 2
+        && !text.ends_with(own_port)
+        && !text.contains(|c: char| c.is_ascii_uppercase() || c == '@')
+}
+
+/// Whether it is an `https://` URL, or an `http://` URL of this machine: answers that cannot be changed on
+/// the way.
 pub(super) fn is_trusted_url(text: &str) -> bool {
     text.parse::<http::Uri>().is_ok_and(|uri| {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);

@@ -7,7 +7,10 @@ use crate::{
     ops::{
         admin::operators::is_token_hash,
         config::{
-            checks::problems::{Problems, is_base_url, is_network, is_trusted_url},
+            checks::{
+                problems::{Problems, is_base_url, is_network, is_origin, is_page_url, is_trusted_url},
+                sales::local_text,
+            },
             sales::SignIn,
             sections::{HandoffSettings, Settings},
         },
@@ -227,14 +230,25 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
             format!("must be one of {}", unsafe_formats.join(", ")),
         );
     }
-    let has_sign_in_url = !section.sign_in_url.is_empty();
+    for (key, url) in [
+        ("sign_in_url", &section.sign_in_url),
+        ("forgot_password_url", &section.forgot_password_url),
+        ("new_account_url", &section.new_account_url),
+        ("handoff.sign_in_url", &section.handoff.sign_in_url),
+    ] {
+        problems.add_if(
+            !url.is_empty() && !is_page_url(url),
+            format!("shop.{key}"),
+            "must begin with https:// or http://, and have no #",
+        );
+    }
+    if !section.name.0.is_empty() {
+        local_text(&section.name, "shop.name", problems);
+    }
     problems.add_if(
-        has_sign_in_url
-            && !["https://", "http://"]
-                .iter()
-                .any(|scheme| section.sign_in_url.starts_with(scheme)),
-        "shop.sign_in_url",
-        "must begin with https:// or http://",
+        !section.password_sign_in && section.handoff.sign_in_url.is_empty(),
+        "shop.password_sign_in",
+        "must be true unless shop.handoff.sign_in_url is given: customers could not sign in at all",
     );
     handoff(&section.handoff, problems);
 }
@@ -262,6 +276,18 @@ fn handoff(section: &HandoffSettings, problems: &mut Problems) {
         "shop.handoff.jwks_url",
         "must be https://HOST/PATH, or http:// on the loopback: others on the network could change the keys",
     );
+    problems.add_if(
+        !section.sign_in_url.is_empty() && !has_secret && !has_key_set,
+        "shop.handoff.sign_in_url",
+        "needs shop.handoff.secret or shop.handoff.jwks_url: otherwise every hand-off is refused",
+    );
+    for (ix, origin) in section.origins.iter().enumerate() {
+        problems.add_if(
+            !is_origin(origin),
+            format!("shop.handoff.origins[{ix}]"),
+            "must be https://HOST or http://HOST as browsers write it: in lower case, without a path",
+        );
+    }
     for (key, value) in [("issuer", &section.issuer), ("audience", &section.audience)] {
         problems.add_if(
             value.is_empty() && (has_secret || has_key_set),

@@ -10,8 +10,9 @@ const HANDOFF: &str = "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\
 /// [`HANDOFF`] and the key after it.
 const KEY_SET: &str = "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\naudience = \"\"\n\
     # The secret shared with the shop (HS256), at least 32 bytes. Without it and without jwks_url there are \
-    no hand-offs.\nsecret = \"\"\n# Instead of a secret: the shop's JSON Web Key Set (RS256, ES256 or EdDSA), \
-    \"https://...\".\njwks_url = \"\"";
+    no hand-offs.\nsecret = \"\"\n\
+    # Instead of a secret: the shop's JSON Web Key Set (RS256, ES256 or EdDSA), \"https://...\".\n\
+    jwks_url = \"\"";
 
 #[test]
 fn invalid_values_and_relations_are_refused() {
@@ -138,6 +139,32 @@ fn invalid_values_and_relations_are_refused() {
         ),
         ("shop.database_url", "sqlite:data/shop.db", "mysql://shop"),
         ("shop.customer_query", "lower(email) = ?", "lower(email) = 'x'"),
+        ("shop.name.fr", "\nname = {}", "\nname = { fr = \"Boutique\" }"),
+        (
+            "shop.password_sign_in",
+            "password_sign_in = true",
+            "password_sign_in = false",
+        ),
+        (
+            "shop.forgot_password_url",
+            "forgot_password_url = \"\"",
+            "forgot_password_url = \"javascript:1\"",
+        ),
+        (
+            "shop.handoff.sign_in_url",
+            "programs only.\nsign_in_url = \"\"",
+            "programs only.\nsign_in_url = \"https://shop.example\"",
+        ),
+        (
+            "shop.handoff.origins[0]",
+            "origins = []",
+            "origins = [\"https://shop.example/\"]",
+        ),
+        (
+            "shop.handoff.origins[0]",
+            "origins = []",
+            "origins = [\"https://shop.example:443\"]",
+        ),
         (
             "shop.handoff.secret",
             "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\naudience = \"\"",
