@@ -1,10 +1,10 @@
-//! Sign-in by the shop's hand-offs: sent as JSON, brought by the browser in a form, or deposited by the shop
-//! and redeemed by the browser with a code.
+//! Sign-in by the shop's hand-offs: sent by a program, or deposited here and redeemed by the customer's
+//! browser with a code.
 
 use std::time::Duration;
 
 use crate::{
-    kernel::{Subject, Timestamp},
+    kernel::Timestamp,
     shop::{
         handoff::{Handoff, HandoffCode, HandoffError, Refusal, SignInState},
         replay_guard::UsedToken,
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// What became of a hand-off that the shop deposits.
+/// What became of a hand-off that was deposited.
 #[derive(Debug)]
 pub enum DepositOutcome {
     /// It can be redeemed once.
@@ -31,8 +31,8 @@ impl Shop {
     /// Signs in a customer whom the shop has handed over. Each hand-off works once; forged, expired and used
     /// ones are [`SignInOutcome::HandoffRejected`].
     pub async fn sign_in_by_handoff(&self, token: &str) -> SignInOutcome {
-        let outcome = match self.verified(token).await {
-            Ok(handoff) => self.accept(handoff).await,
+        let outcome = match self.take_handoff(token).await {
+            Ok(handoff) => SignInOutcome::SignedIn(self.new_session(handoff.customer, handoff.name)),
             Err(refused) => refused,
         };
         count(&outcome, "handoff");
@@ -52,96 +52,60 @@ impl Shop {
         SignInState::open(state, &self.keys.handoff, self.clock.now())
     }
 
-    /// Signs in the customer whose browser brings a hand-off and the state that it began with. Both work
-    /// once.
-    pub async fn sign_in_by_form(&self, state: &SignInState, token: &str) -> SignInOutcome {
-        let outcome = match self.verified(token).await {
-            Ok(handoff) => match self.use_state(state).await {
-                Ok(()) => self.accept(handoff).await,
-                Err(refused) => refused,
-            },
-            Err(refused) => refused,
-        };
-        count(&outcome, "handoff_form");
-        outcome
-    }
-
-    /// Takes a hand-off from the shop itself and gives a code for it.
+    /// Takes a hand-off and gives a code for it, with which the customer's browser signs in.
     pub async fn deposit_handoff(&self, token: &str) -> DepositOutcome {
-        let handoff = match self.verified(token).await {
-            Ok(handoff) => handoff,
-            Err(refused) => return DepositOutcome::Refused(refused),
-        };
-        let used = UsedToken::Handoff(handoff.jti);
-        if let Err(refused) = self
-            .use_once(used, handoff.forget_after, HandoffError::USED)
-            .await
-        {
-            return DepositOutcome::Refused(refused);
-        }
-        let code = HandoffCode::new(handoff.customer, handoff.name, self.clock.now(), &*self.entropy);
-        DepositOutcome::Deposited {
-            code: code.seal(&self.keys.handoff),
-            expires_at: code.expires_at,
+        match self.take_handoff(token).await {
+            Ok(Handoff { customer, name, .. }) => {
+                let code = HandoffCode::new(customer, name, self.clock.now(), &*self.entropy);
+                DepositOutcome::Deposited {
+                    code: code.seal(&self.keys.handoff),
+                    expires_at: code.expires_at,
+                }
+            }
+            Err(refused) => {
+                count(&refused, "handoff_code");
+                DepositOutcome::Refused(refused)
+            }
         }
     }
 
     /// Signs in the customer whose browser brings the code of a deposited hand-off and the state that it
     /// began with. Both work once.
     pub async fn sign_in_by_code(&self, state: &SignInState, code: &str) -> SignInOutcome {
-        let outcome = self.redeem(state, code).await;
+        let outcome = match self.redeem(state, code).await {
+            Ok(code) => SignInOutcome::SignedIn(self.new_session(code.customer, code.name)),
+            Err(refused) => refused,
+        };
         count(&outcome, "handoff_code");
         outcome
     }
 
-    async fn redeem(&self, state: &SignInState, code: &str) -> SignInOutcome {
-        let Some(code) = HandoffCode::open(code, &self.keys.handoff, self.clock.now()) else {
-            return SignInOutcome::HandoffRejected(HandoffError::UNKNOWN_CODE);
-        };
-        if let Err(refused) = self.use_state(state).await {
-            return refused;
-        }
-        let used = UsedToken::OneTime(code.id);
-        match self
-            .use_once(used, code.expires_at, HandoffError::UNKNOWN_CODE)
-            .await
-        {
-            Ok(()) => self.signed_in(code.customer, code.name),
-            Err(refused) => refused,
-        }
+    async fn redeem(&self, state: &SignInState, code: &str) -> Result<HandoffCode, SignInOutcome> {
+        let code = HandoffCode::open(code, &self.keys.handoff, self.clock.now())
+            .ok_or(SignInOutcome::HandoffRejected(HandoffError::UNKNOWN_CODE))?;
+        let (state_used, code_used) = (UsedToken::OneTime(state.id), UsedToken::OneTime(code.id));
+        self.use_once(state_used, state.expires_at, HandoffError::STATE)
+            .await?;
+        self.use_once(code_used, code.expires_at, HandoffError::UNKNOWN_CODE)
+            .await?;
+        Ok(code)
     }
 
-    async fn use_state(&self, state: &SignInState) -> Result<(), SignInOutcome> {
-        let used = UsedToken::OneTime(state.id);
-        self.use_once(used, state.expires_at, HandoffError::STATE).await
-    }
-
-    /// A valid hand-off, which may have been used before.
-    async fn verified(&self, token: &str) -> Result<Handoff, SignInOutcome> {
+    /// Verifies a hand-off and uses it.
+    async fn take_handoff(&self, token: &str) -> Result<Handoff, SignInOutcome> {
         let Some(handoffs) = &self.handoffs else {
             return Err(SignInOutcome::HandoffRejected(HandoffError::NOT_CONFIGURED));
         };
-        handoffs.verify(token).await.map_err(|refusal| match refusal {
+        let handoff = handoffs.verify(token).await.map_err(|refusal| match refusal {
             Refusal::Invalid(error) => SignInOutcome::HandoffRejected(error),
             Refusal::NoKeys => SignInOutcome::Unreachable {
                 retry_after: self.soon(),
             },
-        })
-    }
-
-    async fn accept(&self, handoff: Handoff) -> SignInOutcome {
-        let used = UsedToken::Handoff(handoff.jti);
-        match self
-            .use_once(used, handoff.forget_after, HandoffError::USED)
-            .await
-        {
-            Ok(()) => self.signed_in(handoff.customer, handoff.name),
-            Err(refused) => refused,
-        }
-    }
-
-    fn signed_in(&self, customer: Subject, name: String) -> SignInOutcome {
-        SignInOutcome::SignedIn(self.new_session(customer, name))
+        })?;
+        let used = UsedToken::Handoff(handoff.jti.clone());
+        self.use_once(used, handoff.forget_after, HandoffError::USED)
+            .await?;
+        Ok(handoff)
     }
 
     async fn use_once(

@@ -14,7 +14,8 @@ use tokio::process::Command;
 
 use crate::{
     environment::Deployment,
-    world::{HANDOFF_SECRET, SHOP, SaleConfig, World},
+    fan::Fan,
+    world::{HANDOFF_SECRET, SALE, SHOP, SaleConfig, World},
 };
 
 const RETURN: &str = "/v1/sign-in/return";
@@ -93,13 +94,26 @@ impl Browser {
         query["state"].clone()
     }
 
+    /// The shop's page sends a form: a browser adds only the cookie that other sites may make it send. Where
+    /// the service leads on, it has all of them.
     async fn comes_with_form(&mut self, origin: &str, token: &str, state: &str) -> Response {
         let body = form_urlencoded::Serializer::new(String::new())
             .append_pair("token", token)
             .append_pair("state", state)
             .finish();
         let headers = [("content-type", FORM), ("origin", origin)];
-        self.send(Method::POST, RETURN, &headers, body).await
+        let mut kept = self.cookies.clone();
+        self.cookies.retain(|name, _| name == "sd_sign_in");
+        let response = self.send(Method::POST, RETURN, &headers, body).await;
+        kept.append(&mut self.cookies);
+        self.cookies = kept;
+        match response.headers.get("location") {
+            Some(next) => {
+                let next = next.to_str().unwrap().to_owned();
+                self.send(Method::GET, &next, &[], String::new()).await
+            }
+            None => response,
+        }
     }
 
     async fn comes_with_code(&mut self, code: &str, state: &str) -> Response {
@@ -158,12 +172,21 @@ async fn a_form_signs_in(world: &World) {
     assert!(refused(&response, 401).starts_with("token:"));
     assert!(!browser.is_signed_in().await);
 
+    // The customer before at the same computer.
+    let mut before = Fan::sign_in(world, 6).await;
+    before.join(world).await.expect(201);
+    let queue_cookie = format!("sd_queue_{SALE}");
+    browser
+        .cookies
+        .insert(queue_cookie.clone(), before.queue.unwrap());
+
     browser.goes_to(world, last);
     let used = token(7);
     let response = browser.comes_with_form(SHOP, &used, &state).await;
     assert_eq!(location(&response), format!("{BACK}#signed_in=Fan+7"));
     assert!(browser.is_signed_in().await);
     assert!(!browser.cookies.contains_key("sd_sign_in"), "its work is done");
+    assert!(!browser.cookies.contains_key(&queue_cookie), "another customer's");
 
     browser.goes_to(world, first);
     browser.cookies.insert("sd_sign_in".to_owned(), state.clone());
@@ -198,8 +221,10 @@ async fn a_code_signs_in(world: &World) {
     let mut other = Browser::new(world, last);
     let response = other.comes_with_code(code, &state).await;
     assert!(refused(&response, 401).starts_with("state:"), "another browser's");
-    let response = browser.comes_with_code("forged", &state).await;
-    assert!(refused(&response, 401).starts_with("code:"));
+    for forged in ["forged", &state] {
+        let response = browser.comes_with_code(forged, &state).await;
+        assert!(refused(&response, 401).starts_with("code:"));
+    }
 
     browser.goes_to(world, last);
     let response = browser.comes_with_code(code, &state).await;
@@ -254,11 +279,17 @@ async fn a_return_that_cannot_be_read_is_refused() {
         .send(Method::POST, RETURN, &as_json, "{}".to_owned())
         .await;
     refused(&response, 400);
-    for query in ["", "?code=a", "?code=a&code=b&state=c"] {
+    for query in ["?code=a", "?state=a", "?code=a&code=b&state=c"] {
         let path = format!("{RETURN}{query}");
         let response = browser.send(Method::GET, &path, &[], String::new()).await;
         refused(&response, 400);
     }
+    let repeated = browser.send(Method::GET, RETURN, &[], String::new()).await;
+    assert_eq!(location(&repeated), BACK, "the page of a busy moment asks again");
+    let without_state = Browser::new(&world, 0)
+        .send(Method::GET, RETURN, &[], String::new())
+        .await;
+    assert_eq!(location(&without_state), "/");
 
     // A person gets a page, which says nothing of the token.
     let navigation = [("content-type", FORM), ("origin", SHOP), ("accept", "text/html")];

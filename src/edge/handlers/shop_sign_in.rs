@@ -57,16 +57,16 @@ pub struct HandoffForm {
 #[derive(Deserialize)]
 pub struct CodeQuery {
     /// The code.
-    code: String,
+    code: Option<String>,
     /// The `state` that the shop's page was opened with.
-    state: String,
+    state: Option<String>,
 }
 
 /// A hand-off that the service keeps until the customer's browser comes for it.
 #[derive(Serialize, ToSchema)]
-pub struct DepositedHandoff<'a> {
+pub struct DepositedHandoff {
     /// The code that the browser brings. It works once.
-    pub(crate) code: &'a str,
+    pub(crate) code: String,
     /// Until when it works.
     pub(crate) expires_at: Timestamp,
 }
@@ -104,23 +104,30 @@ pub async fn return_with_form(
         ));
     }
     let [token, state] = read_form(&headers, body, &app, ["token", "state"]).await?;
-    let state = presented_state(&app, &headers, &state)?;
-    let (shop, path) = (Arc::clone(&app.shop), state.return_path.clone());
-    let outcome = app
-        .lifecycle
-        .spawn_uncancellable(async move { shop.sign_in_by_form(&state, &token).await })
-        .await
-        .map_err(task_failed)?;
-    back_to_page(&app, &headers, outcome, &path)
+    presented_state(&app, &headers, &state)?;
+    // A form from another site comes without most cookies. The session is made where all are seen, so that
+    // those of a customer before are removed.
+    let DepositedHandoff { code, .. } = deposited(&app, token).await?;
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("code", &code)
+        .append_pair("state", &state)
+        .finish();
+    see_other(&format!("{RETURN_PATH}?{query}"))
 }
 
-/// `GET /v1/sign-in/return`: the shop sends the browser back with the code of a hand-off that it deposited.
+/// `GET /v1/sign-in/return`: the browser comes back with the code of a deposited hand-off.
 pub async fn return_with_code(
     State(app): State<Arc<AppState>>,
     headers: HeaderMap,
     Query(CodeQuery { code, state }): Query<CodeQuery>,
 ) -> HandlerResult {
     shop_sign_in(&app)?;
+    let (code, state) = match (code, state) {
+        (Some(code), Some(state)) => (code, state),
+        // A form that could not be answered at once is repeated by its page, without what was in it.
+        (None, None) => return see_other(&page_left(&app, &headers)),
+        _ => return Err(Problem::new(ProblemType::MalformedRequest).detail("code and state are required")),
+    };
     let state = presented_state(&app, &headers, &state)?;
     let (shop, path) = (Arc::clone(&app.shop), state.return_path.clone());
     let outcome = app
@@ -133,21 +140,20 @@ pub async fn return_with_code(
 
 /// `POST /v1/handoffs`: the shop deposits a hand-off and gets a code for it.
 pub async fn deposit(State(app): State<Arc<AppState>>, Json(request): Json<HandoffRequest>) -> HandlerResult {
+    let deposited = deposited(&app, request.token).await?;
+    Ok(private_json(StatusCode::CREATED, &deposited))
+}
+
+async fn deposited(app: &AppState, token: String) -> Result<DepositedHandoff, Problem> {
     let shop = Arc::clone(&app.shop);
     let outcome = app
         .lifecycle
-        .spawn_uncancellable(async move { shop.deposit_handoff(&request.token).await })
+        .spawn_uncancellable(async move { shop.deposit_handoff(&token).await })
         .await
         .map_err(task_failed)?;
     match outcome {
-        DepositOutcome::Deposited { code, expires_at } => {
-            let deposited = DepositedHandoff {
-                code: &code,
-                expires_at,
-            };
-            Ok(private_json(StatusCode::CREATED, &deposited))
-        }
-        DepositOutcome::Refused(refused) => match signed_in_or_problem(&app, refused) {
+        DepositOutcome::Deposited { code, expires_at } => Ok(DepositedHandoff { code, expires_at }),
+        DepositOutcome::Refused(refused) => match signed_in_or_problem(app, refused) {
             Err(problem) => Err(problem),
             Ok(_) => Err(Problem::new(ProblemType::Internal)),
         },
@@ -171,6 +177,13 @@ fn presented_state(app: &AppState, headers: &HeaderMap, state: &str) -> Result<S
              the sign-in page",
         )
     })
+}
+
+/// The page that the browser left for the shop, as far as it knows.
+fn page_left(app: &AppState, headers: &HeaderMap) -> String {
+    let state = app.cookies.read(headers, STATE_COOKIE);
+    let state = state.and_then(|state| app.shop.read_sign_in_state(state));
+    state.map_or_else(|| "/".to_owned(), |state| state.return_path)
 }
 
 /// Signs in and leads to the page where the visitor was. The name comes in the fragment, which stays in the

@@ -126,13 +126,6 @@ impl OperationDoc {
             .problem(ProblemType::MalformedRequest)
     }
 
-    /// A query parameter that a request must have.
-    #[must_use]
-    pub fn required_query<T: ToSchema>(self, name: &str, description: &str) -> Self {
-        self.parameter::<T>("query", name, description, true)
-            .problem(ProblemType::MalformedRequest)
-    }
-
     /// A request header.
     #[must_use]
     pub fn header<T: ToSchema>(self, name: &str, description: &str, is_required: bool) -> Self {

@@ -18,6 +18,7 @@ use crate::{
 const TAG: &str = "sign-in";
 const TOKEN: &str = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiI0MiJ9.c2ln";
 const CODE: &str = "AXh0cQ0k2m4yX7uQ";
+const USED_STATE: &str = "state: this sign-in at the shop was completed before";
 const STATE: &str = "AWp5Rk3d9mTg0aLs";
 
 pub(super) fn operations() -> Vec<OperationDoc> {
@@ -78,7 +79,7 @@ fn deposit_handoff() -> OperationDoc {
             201,
             "The code works once, for a minute, at any node.",
             &DepositedHandoff {
-                code: CODE,
+                code: CODE.to_owned(),
                 expires_at: examples::at(60),
             },
         )
@@ -93,49 +94,54 @@ fn sign_in_at_shop() -> OperationDoc {
             `return_to`. It sends the browser back to `return_to` with the same `state`, and with a token \
             in a form or with a code.",
         )
-        .query::<String>("return_to", "The page to come back to afterwards: a path of this site.")
+        .query::<String>(
+            "return_to",
+            "The page to come back to afterwards: a path of this site.",
+        )
         .empty(303, "To the shop.")
         .located("The shop's page, with `state` and `return_to`.")
         .sets_cookie("The state, for 10 minutes. Behind TLS it is the one cookie with `SameSite=None`.")
         .problem(ProblemType::NotFound)
 }
 
-fn back_to_page(operation: OperationDoc) -> OperationDoc {
-    operation
-        .empty(303, "To the page that the visitor came from.")
-        .located("That page; its fragment has the customer's name.")
-        .sets_cookie("The session token; removes the state.")
-        .problem_like(wrong_token())
-        .problems(&[ProblemType::NotFound, ProblemType::ShopUnreachable])
-}
-
 fn return_from_shop_with_handoff() -> OperationDoc {
-    back_to_page(
-        OperationDoc::new(
-            "return_from_shop_with_handoff",
-            TAG,
-            "Come back from the shop with a token",
-        )
-        .describe(
-            "A form that the shop's page sends. Its `Origin` must be one of `shop.handoff.origins`, and its \
-            `state` that of the cookie.",
-        )
-        .form::<HandoffForm>(&[("handoff", json!({ "token": TOKEN, "state": STATE }))]),
+    OperationDoc::new(
+        "return_from_shop_with_handoff",
+        TAG,
+        "Come back from the shop with a token",
     )
-    .problem(ProblemType::CrossOrigin)
+    .describe(
+        "A form that the shop's page sends. Its `Origin` must be one of `shop.handoff.origins`, and its \
+        `state` that of the cookie.",
+    )
+    .form::<HandoffForm>(&[("handoff", json!({ "token": TOKEN, "state": STATE }))])
+    .empty(303, "The token is deposited.")
+    .located("This address, with `code` and `state`.")
+    .problem_like(wrong_token())
+    .problems(&[
+        ProblemType::CrossOrigin,
+        ProblemType::NotFound,
+        ProblemType::ShopUnreachable,
+    ])
 }
 
 fn return_from_shop_with_code() -> OperationDoc {
-    back_to_page(
-        OperationDoc::new(
-            "return_from_shop_with_code",
-            TAG,
-            "Come back from the shop with a code",
-        )
-        .describe("A redirect of the shop. Its `state` must be that of the cookie.")
-        .required_query::<String>("code", "The code of the deposited token.")
-        .required_query::<String>("state", "The `state` that the shop's page was opened with."),
+    OperationDoc::new(
+        "return_from_shop_with_code",
+        TAG,
+        "Come back from the shop with a code",
     )
+    .describe(
+        "A redirect of the shop, or of the form before. Its `state` must be that of the cookie. Without \
+        `code` and `state` it leads back to the page that the visitor came from, who is not signed in then.",
+    )
+    .query::<String>("code", "The code of the deposited token.")
+    .query::<String>("state", "The `state` that the shop's page was opened with.")
+    .empty(303, "To the page that the visitor came from.")
+    .located("That page; its fragment has the customer's name.")
+    .sets_cookie("The session token; removes the state.")
+    .problem_like(Problem::new(ProblemType::WrongCredentials).detail(USED_STATE))
+    .problem(ProblemType::NotFound)
 }
 
 fn session(operation: OperationDoc) -> OperationDoc {
