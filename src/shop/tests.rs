@@ -173,6 +173,21 @@ async fn a_stored_password_that_cannot_be_verified_is_not_called_wrong() {
 }
 
 #[tokio::test]
+async fn where_no_passwords_are_taken_a_right_one_leads_to_the_shop() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        password_sign_in: false,
+        ..config(&a_shop(&dir).await)
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let shop = Shop::open(config, deps(&dir, Arc::clone(&clock))).await.unwrap();
+    let outcome = shop.sign_in("fan00001@example.com", DEMO_PASSWORD, CLIENT).await;
+    assert!(matches!(outcome, SignInOutcome::AtShopOnly), "{outcome:?}");
+    let token = issuer().sign(clock.now(), &crate::kernel::OsEntropy, "1", "");
+    signed_in(shop.sign_in_by_handoff(&token).await);
+}
+
+#[tokio::test]
 async fn failed_sign_ins_do_not_reveal_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let shop = open_shop(&dir).await;

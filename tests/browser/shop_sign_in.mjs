@@ -164,6 +164,24 @@ try {
     yield ["a form of the shop (phone, Korean)", () => signs_in("by-form", "phone", "ko")];
     yield ["a code (phone, Japanese)", () => signs_in("by-code", "phone", "ja")];
     yield [
+      "back to the own tickets, where a sign-in was needed",
+      async () => {
+        way = "by-code";
+        const { page, complaints, close } = await browser_of("phone", "en");
+        try {
+          await page.goto(`${tickets}/orders`);
+          await page.locator("dialog[open] #at_shop").click();
+          await page.locator("#who:not([hidden])").waitFor();
+          check(page.url() === `${tickets}/orders`, `the visitor is at ${page.url()}`);
+          check((await page.locator("#who span").innerText()).includes("Kim & Lee"), "the page greets another name");
+          check((await page.locator("dialog[open]").count()) === 0, "the page asks to sign in again");
+          check(!complaints.length, complaints.join("; "));
+        } finally {
+          await close();
+        }
+      },
+    ];
+    yield [
       "another site's form is refused, whatever it knows",
       () =>
         is_refused(403, async (page) => {

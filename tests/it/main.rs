@@ -31,6 +31,7 @@ mod faults_postgres;
 mod faults_redis;
 mod forward_auth;
 mod free_seats;
+mod handoff_keys;
 mod journeys;
 mod load_scenario;
 mod misconfigured_backends;

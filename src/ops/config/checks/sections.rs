@@ -255,11 +255,12 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
 
 fn handoff(section: &HandoffSettings, problems: &mut Problems) {
     let (has_secret, has_key_set) = (!section.secret.is_empty(), !section.jwks_url.is_empty());
-    let names_parties = !(section.issuer.is_empty() && section.audience.is_empty());
+    let others = [&section.issuer, &section.audience, &section.sign_in_url];
+    let is_wanted = others.iter().any(|value| !value.is_empty());
     problems.add_if(
-        names_parties && !has_secret && !has_key_set,
+        is_wanted && !has_secret && !has_key_set,
         "shop.handoff.secret",
-        "must be given when shop.handoff.issuer or shop.handoff.audience is, or else shop.handoff.jwks_url",
+        "must be given when another key of shop.handoff is, or else shop.handoff.jwks_url",
     );
     problems.add_if(
         has_secret && has_key_set,
@@ -275,11 +276,6 @@ fn handoff(section: &HandoffSettings, problems: &mut Problems) {
         has_key_set && !is_trusted_url(&section.jwks_url),
         "shop.handoff.jwks_url",
         "must be https://HOST/PATH, or http:// on the loopback: others on the network could change the keys",
-    );
-    problems.add_if(
-        !section.sign_in_url.is_empty() && !has_secret && !has_key_set,
-        "shop.handoff.sign_in_url",
-        "needs shop.handoff.secret or shop.handoff.jwks_url: otherwise every hand-off is refused",
     );
     for (ix, origin) in section.origins.iter().enumerate() {
         problems.add_if(

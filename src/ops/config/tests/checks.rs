@@ -151,7 +151,7 @@ fn invalid_values_and_relations_are_refused() {
             "forgot_password_url = \"javascript:1\"",
         ),
         (
-            "shop.handoff.sign_in_url",
+            "shop.handoff.secret",
             "programs only.\nsign_in_url = \"\"",
             "programs only.\nsign_in_url = \"https://shop.example\"",
         ),
