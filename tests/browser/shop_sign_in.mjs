@@ -108,7 +108,7 @@ async function signs_in(by, viewport, lang) {
     await link.click();
     await view(page, ["prequeue", "waiting", "called"]).waitFor();
     check(page.url() === sale_page, `the visitor is at ${page.url()}`);
-    const hello = await page.locator("#who span").innerText();
+    const hello = await page.locator("#who:not([hidden]) span").innerText();
     check(hello === t("sign_in.hello", { name: "Kim & Lee" }), `the page says “${hello}”`);
     const line = await cookie;
     for (const part of ["__Host-sd_sign_in=", "SameSite=None", "Secure", "HttpOnly", "Max-Age=600"]) check(line?.includes(part), `${part} is missing in ${line}`);
