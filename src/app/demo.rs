@@ -25,7 +25,7 @@ use crate::{
     kernel::{Clock, OsEntropy, SystemClock, Timestamp},
     ops::config::{DatabaseUrl, DrawSettings, SaleSettings, Secret, Settings},
     platform::private_file::write_private,
-    shop,
+    shop::{self, HandoffIssuer},
 };
 
 const CUSTOMERS: u32 = 10_000;
@@ -180,10 +180,14 @@ fn crowd_config(
     if options.crowd == 0 {
         return None;
     }
-    let handoff = settings.shop().handoff?;
+    let handoff = &settings.shop.handoff;
+    let issuer = HandoffIssuer {
+        issuer: handoff.issuer.clone(),
+        audience: handoff.audience.clone(),
+        secret: handoff.secret.expose().to_owned(),
+    };
     let signer = move |customer: u32| {
-        shop::sign_handoff(
-            &handoff,
+        issuer.sign(
             SystemClock::new().now(),
             &OsEntropy,
             &customer.to_string(),

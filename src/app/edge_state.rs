@@ -18,7 +18,7 @@ use crate::{
             rate_limit::IpRateLimit,
             shed::{InFlightLimit, LoadShedder},
         },
-        pages::Pages,
+        pages::{Pages, SignInOptions},
     },
     kernel::SaleId,
     ops::config::{self, SaleSettings, Settings},
@@ -43,7 +43,7 @@ pub(super) fn app_state(
         },
         sales,
         shop,
-        pages: Pages::load(),
+        pages: Pages::load(&sign_in_options(settings)),
         openapi_document: serde_json::to_vec(&edge::openapi::public_document())?.into(),
         public_keys: [
             context.keys.pass.jwks(),
@@ -143,7 +143,29 @@ fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
         body_bytes_max: server.body_bytes_max,
         body_timeout: Duration::from_millis(u64::from(server.body_timeout_ms)),
         request_timeout: Duration::from_millis(u64::from(server.request_timeout_ms)),
+        shop_sign_in: shop_sign_in(settings),
     })
+}
+
+fn shop_sign_in(settings: &Settings) -> Option<edge::ShopSignIn> {
+    let handoff = &settings.shop.handoff;
+    (!handoff.sign_in_url.is_empty()).then(|| edge::ShopSignIn {
+        url: handoff.sign_in_url.clone(),
+        origins: handoff.origins.clone(),
+    })
+}
+
+/// What the sign-in page offers.
+fn sign_in_options(settings: &Settings) -> SignInOptions {
+    let shop = &settings.shop;
+    let link = |url: &str| (!url.is_empty()).then(|| url.to_owned());
+    SignInOptions {
+        shop_name: shop.name.clone(),
+        takes_passwords: shop.password_sign_in,
+        leads_to_shop: !shop.handoff.sign_in_url.is_empty(),
+        forgot_password_url: link(&shop.forgot_password_url),
+        new_account_url: link(&shop.new_account_url),
+    }
 }
 
 #[cfg(test)]

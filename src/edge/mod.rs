@@ -23,6 +23,6 @@ pub use self::{
     dispatch::Dispatcher,
     state::{
         AppState, BoxOfficeState, ClientLimits, Config, DemoLogin, EndedVisits, HasAppState, PerformanceInfo,
-        SaleInfo, SignIn, WaitingRoomState,
+        SaleInfo, ShopSignIn, SignIn, WaitingRoomState,
     },
 };

@@ -14,7 +14,8 @@ use http::Method;
 
 use crate::edge::{
     handlers::{
-        draws, forward_auth, holds, html, join_limits, openapi, orders, queue, sales, seats, sign_in,
+        draws, forward_auth, holds, html, join_limits, openapi, orders, queue, sales, seats, shop_sign_in,
+        sign_in,
     },
     overload::{health::Subsystem, shed::Priority},
     state::{AppState, BoxOfficeState, WaitingRoomState},
@@ -166,6 +167,34 @@ pub static ROUTES: &[Route<Handler>] = {
             "/v1/sign-in/handoff",
             "sign_in_by_handoff",
             Shared(|m| on(m, sign_in::handoff)),
+        )
+        .priority(Queueing),
+        Route::new(
+            POST,
+            "/v1/handoffs",
+            "deposit_handoff",
+            Shared(|m| on(m, shop_sign_in::deposit)),
+        )
+        .priority(Queueing),
+        Route::new(
+            GET,
+            "/v1/sign-in/shop",
+            "sign_in_at_shop",
+            Shared(|m| on(m, shop_sign_in::start)),
+        )
+        .priority(Queueing),
+        Route::new(
+            POST,
+            shop_sign_in::RETURN_PATH,
+            "return_from_shop_with_handoff",
+            Shared(|m| on(m, shop_sign_in::return_with_form)),
+        )
+        .priority(Queueing),
+        Route::new(
+            GET,
+            shop_sign_in::RETURN_PATH,
+            "return_from_shop_with_code",
+            Shared(|m| on(m, shop_sign_in::return_with_code)),
         )
         .priority(Queueing),
         Route::new(

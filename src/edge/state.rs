@@ -48,6 +48,17 @@ pub struct Config {
     pub body_timeout: Duration,
     /// A request that takes longer is answered 503; a change that it began still completes.
     pub request_timeout: Duration,
+    /// The shop's own sign-in, which hands its customers over; `None` where there is none.
+    pub shop_sign_in: Option<ShopSignIn>,
+}
+
+/// The shop's page that signs a customer in and hands them over.
+#[derive(Clone, Debug)]
+pub struct ShopSignIn {
+    /// Its address.
+    pub url: String,
+    /// Origins of the shop's pages whose forms may bring a hand-off.
+    pub origins: Vec<String>,
 }
 
 /// Whether visitors of a sale sign in.

@@ -6,6 +6,7 @@ pub mod drand;
 pub mod encryption;
 pub mod group_commit;
 pub mod http_client;
+pub mod jwks;
 pub mod keys;
 pub mod private_file;
 pub mod process;

@@ -11,6 +11,7 @@ mod demo_shop;
 mod directory;
 mod guess_limit;
 mod handoff;
+mod handoff_sign_in;
 mod inspection;
 mod passwords;
 mod query_budget;
@@ -27,14 +28,14 @@ pub use self::{
         Customer, CustomerDirectory, DirectoryError, DirectoryOpenError, Login, QueryError, QueryFinding,
         QueryKind, Search, Wanted, check_customer_query,
     },
-    handoff::sign_handoff,
+    handoff::{HandoffConfig, HandoffError, HandoffIssuer, HandoffKeys, SignInState},
+    handoff_sign_in::DepositOutcome,
     inspection::{CustomerSample, ShopInspection, inspect_shop},
     passwords::unsafe_password_formats,
     replay_guard::ReplayGuardLocation,
     service::Shop,
     session::Session,
     types::{
-        Config, Deps, HandoffConfig, LOGIN_BYTES_MAX, OpenError, PASSWORD_BYTES_MAX, ShopError,
-        SignInOutcome, SignedIn,
+        Config, Deps, LOGIN_BYTES_MAX, OpenError, PASSWORD_BYTES_MAX, ShopError, SignInOutcome, SignedIn,
     },
 };

@@ -11,7 +11,7 @@ use crate::{
         cached_directory::{Budgets, CachedDirectory, Lookup},
         directory::{CustomerDirectory, DirectoryConfig, Login, SqlDirectory, Unavailable, Wanted},
         guess_limit::GuessLimit,
-        handoff,
+        handoff::HandoffVerifier,
         passwords::{PasswordFormat, PasswordVerifier, Verdict},
         replay_guard::{ReplayGuard, UsedToken},
         session::Session,
@@ -30,11 +30,13 @@ pub struct Shop {
     directory: CachedDirectory,
     pub(super) passwords: PasswordVerifier,
     guesses: GuessLimit,
-    replay_guard: Arc<ReplayGuard>,
     reminded_at: Mutex<Duration>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    keys: Keys,
+    /// `None` where hand-offs are not configured.
+    pub(super) handoffs: Option<HandoffVerifier>,
+    pub(super) replay_guard: Arc<ReplayGuard>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) keys: Keys,
 }
 
 impl Shop {
@@ -46,7 +48,9 @@ impl Shop {
     /// database of used tokens.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
         let directory = SqlDirectory::new(directory_config(&config), Arc::clone(&deps.clock))?;
-        directory.inspect().await?;
+        if config.password_sign_in {
+            directory.inspect().await?;
+        }
         Self::open_with(config, Arc::new(directory), deps).await
     }
 
@@ -80,6 +84,10 @@ impl Shop {
             Arc::clone(&entropy),
         )
         .map_err(OpenError::Threads)?;
+        let handoffs = config
+            .handoff
+            .as_ref()
+            .map(|handoff| HandoffVerifier::start(handoff, &clock, &entropy, &lifecycle));
         let guesses = GuessLimit::new(config.wrong_passwords_per_minute, &clock);
         let customers = CachedDirectory::new(
             directory,
@@ -97,6 +105,7 @@ impl Shop {
             directory: customers,
             passwords,
             guesses,
+            handoffs,
             replay_guard,
             reminded_at: Mutex::new(clock.monotonic()),
             clock,
@@ -110,17 +119,11 @@ impl Shop {
     /// cache. `client` is the caller's network; it has a fair share of the password threads, whatever other
     /// networks ask for.
     pub async fn sign_in(&self, login: &str, password: &str, client: IpAddr) -> SignInOutcome {
+        if !self.config.password_sign_in {
+            return SignInOutcome::AtShopOnly;
+        }
         let outcome = self.sign_in_by_password(login, password, client).await;
         count(&outcome, "password");
-        outcome
-    }
-
-    /// Signs in a customer whom the shop has handed over. Each hand-off works once; forged, expired and used
-    /// ones are
-    /// [`SignInOutcome::Rejected`].
-    pub async fn sign_in_by_handoff(&self, token: &str) -> SignInOutcome {
-        let outcome = self.accept_handoff(token).await;
-        count(&outcome, "handoff");
         outcome
     }
 
@@ -156,9 +159,11 @@ impl Shop {
 
     /// Whether the shop still lets a customer buy: sessions outlive the moment in which the shop closes an
     /// account. The answer is at most as old as cached customers are fresh. While the shop does not answer,
-    /// or if it has no query for it, who is signed in buys on; so do visitors of sales without a sign-in.
+    /// or where it is not asked for customers, who is signed in buys on; so do visitors of sales without a
+    /// sign-in.
     pub async fn may_buy(&self, who: &Subject) -> bool {
-        let Some(key) = who.customer_key().filter(|_| self.directory.finds_by_key()) else {
+        let is_asked = self.config.password_sign_in && self.directory.finds_by_key();
+        let Some(key) = who.customer_key().filter(|_| is_asked) else {
             return true;
         };
         match self.directory.find(&Wanted::Key(key.to_owned())).await {
@@ -232,7 +237,7 @@ impl Shop {
             .await;
         let signed_in = customer
             .filter(|customer| verdict == Verdict::Right && customer.active)
-            .and_then(|customer| self.new_session(&customer.key, customer.name));
+            .and_then(|customer| Some(self.new_session(subject_of(&customer.key)?, customer.name)));
         match (signed_in, unavailable) {
             (Some(signed_in), _) => SignInOutcome::SignedIn(signed_in),
             (None, _) if is_unclear || verdict == Verdict::NotVerifiable => SignInOutcome::AtShopOnly,
@@ -243,47 +248,19 @@ impl Shop {
         }
     }
 
-    async fn accept_handoff(&self, token: &str) -> SignInOutcome {
-        let valid = self
-            .config
-            .handoff
-            .as_ref()
-            .and_then(|config| handoff::verify_handoff(config, self.clock.now(), token));
-        let Some(handoff) = valid else {
-            return SignInOutcome::Rejected;
-        };
-        let Some(signed_in) = self.new_session(&handoff.customer_key, handoff.name) else {
-            return SignInOutcome::Rejected;
-        };
-        match self
-            .replay_guard
-            .use_once(UsedToken::Handoff(handoff.jti), handoff.forget_after)
-            .await
-        {
-            Ok(true) => SignInOutcome::SignedIn(signed_in),
-            Ok(false) => SignInOutcome::Rejected,
-            Err(_) => SignInOutcome::Busy {
-                retry_after: Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit()),
-            },
-        }
-    }
-
-    /// `None` when the customer's key is longer than a subject may be.
-    fn new_session(&self, customer_key: &str, name: String) -> Option<SignedIn> {
-        let Ok(subject) = Subject::customer(customer_key) else {
-            tracing::error!(
-                bytes = customer_key.len(),
-                "cannot sign a customer in: their key at the shop is empty or too long"
-            );
-            return None;
-        };
-        let session = Session::new(subject, self.clock.now(), self.config.session_ttl, &*self.entropy);
-        Some(SignedIn {
+    pub(super) fn new_session(&self, customer: Subject, name: String) -> SignedIn {
+        let session = Session::new(
+            customer,
+            self.clock.now(),
+            self.config.session_ttl,
+            &*self.entropy,
+        );
+        SignedIn {
             token: session.to_token(&self.keys.session),
             expires_at: session.expires_at,
             session,
             name,
-        })
+        }
     }
 }
 
@@ -301,10 +278,22 @@ pub(super) fn directory_config(config: &Config) -> DirectoryConfig {
     }
 }
 
-fn count(outcome: &SignInOutcome, method: &'static str) {
+/// `None` when the customer's key is empty, or longer than a subject may be.
+fn subject_of(customer_key: &str) -> Option<Subject> {
+    let subject = Subject::customer(customer_key).ok();
+    if subject.is_none() {
+        tracing::error!(
+            bytes = customer_key.len(),
+            "cannot sign a customer in: their key at the shop is empty or too long"
+        );
+    }
+    subject
+}
+
+pub(super) fn count(outcome: &SignInOutcome, method: &'static str) {
     let outcome = match outcome {
         SignInOutcome::SignedIn(_) => "signed_in",
-        SignInOutcome::Rejected => "rejected",
+        SignInOutcome::Rejected | SignInOutcome::HandoffRejected(_) => "rejected",
         SignInOutcome::AtShopOnly => "at_shop_only",
         SignInOutcome::TooManyGuesses { .. } => "too_many_guesses",
         SignInOutcome::Busy { .. } => "busy",

@@ -5,7 +5,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     kernel::{Clock, Entropy, Timestamp},
     platform::{keys::Keys, shutdown::Lifecycle, sql},
-    shop::{directory::DirectoryOpenError, replay_guard::store::ReplayGuardLocation, session::Session},
+    shop::{
+        directory::DirectoryOpenError,
+        handoff::{HandoffConfig, HandoffError},
+        replay_guard::store::ReplayGuardLocation,
+        session::Session,
+    },
 };
 
 /// How the shop is connected.
@@ -45,33 +50,14 @@ pub struct Config {
     /// Stored password formats that protect nothing and are verified all the same, of
     /// [`unsafe_password_formats`](super::unsafe_password_formats).
     pub unsafe_password_formats: Vec<String>,
+    /// Whether customers sign in with their password at all.
+    pub password_sign_in: bool,
     /// Where customers sign in at the shop itself.
     pub sign_in_url: Option<String>,
     /// How long a session lasts.
     pub session_ttl: Duration,
     /// How hand-offs are verified; `None` disables them.
     pub handoff: Option<HandoffConfig>,
-}
-
-/// How the shop's signed hand-offs are verified. `Debug` omits the secret.
-#[derive(Clone)]
-pub struct HandoffConfig {
-    /// The claim `iss`.
-    pub issuer: String,
-    /// The claim `aud`.
-    pub audience: String,
-    /// The shared secret (HS256), at least 32 bytes.
-    pub secret: String,
-}
-
-impl fmt::Debug for HandoffConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "HandoffConfig(issuer {}, audience {})",
-            self.issuer, self.audience
-        )
-    }
 }
 
 /// Dependencies of [`Shop`](super::Shop).
@@ -98,9 +84,12 @@ pub const PASSWORD_BYTES_MAX: usize = 4_096;
 pub enum SignInOutcome {
     /// Success, with a new session.
     SignedIn(SignedIn),
-    /// Wrong login, password or hand-off, or a disabled account; never says which.
+    /// Wrong login or password, or a disabled account; never says which.
     Rejected,
-    /// The shop stores this customer's password in a form that cannot be verified here.
+    /// The hand-off is not valid, or was used before.
+    HandoffRejected(HandoffError),
+    /// The shop stores this customer's password in a form that cannot be verified here, or customers sign in
+    /// at the shop only.
     AtShopOnly,
     /// Too many wrong passwords for this account, which may not even exist. The password was not looked at.
     TooManyGuesses {
@@ -112,7 +101,8 @@ pub enum SignInOutcome {
         /// When to retry; jittered.
         retry_after: Duration,
     },
-    /// The shop's database does not respond, and this customer is not in the cache.
+    /// The shop does not respond: its database, and this customer is not in the cache; or its key set, and no
+    /// key is known yet.
     Unreachable {
         /// When to retry; jittered.
         retry_after: Duration,

@@ -31,7 +31,7 @@ export async function texts_of(lang) {
 const belongs = (message) => /status of 4(01|03|04|09)/.test(message.text()) && /\/v1\//.test(message.location().url);
 
 /** A browser as a fan has it; `complaints` gathers what it finds wrong with the pages. */
-export async function open_browser(viewport, lang, { cookies = true } = {}) {
+export async function open_browser(viewport, lang, { cookies = true, args = [], ...more } = {}) {
   const profile = await mkdtemp(join(tmpdir(), "fan-"));
   if (!cookies) {
     await mkdir(join(profile, "Default"));
@@ -40,12 +40,13 @@ export async function open_browser(viewport, lang, { cookies = true } = {}) {
   const launch = () => chromium.launchPersistentContext(profile, {
     executablePath: env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
-    args: flags,
+    args: [...flags, ...args],
     viewport: viewports[viewport],
     hasTouch: viewport === "phone",
     locale: locales[lang],
     timezoneId: "Asia/Seoul",
     reducedMotion: "reduce",
+    ...more,
   });
   // Chromium itself sometimes crashes while it starts on a busy machine; no page is open then.
   const context = await launch().catch((error) => (console.log(`the browser is started once more: ${error.message.split("\n")[0]}`), launch()));

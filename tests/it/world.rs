@@ -40,9 +40,11 @@ pub const PASSWORD: &str = "a flower for the stage";
 
 pub const WEBHOOK_SECRET: &str = "whsec_dGhlIGdhdGV3YXkncyBvd24gc2VjcmV0IGZvciB0ZXN0cw==";
 
-const HANDOFF_ISSUER: &str = "https://shop.example";
+/// The origin of the shop.
+pub const SHOP: &str = "https://shop.example";
+const HANDOFF_ISSUER: &str = SHOP;
 const HANDOFF_AUDIENCE: &str = "stagedoor";
-const HANDOFF_SECRET: &str = "the shop and the service share this secret";
+pub const HANDOFF_SECRET: &str = "the shop and the service share this secret";
 
 /// Settings of the sale.
 #[derive(Clone, Debug)]
@@ -233,6 +235,8 @@ database_url = "sqlite:{dir}/shop.db"
 issuer = "{HANDOFF_ISSUER}"
 audience = "{HANDOFF_AUDIENCE}"
 secret = "{HANDOFF_SECRET}"
+sign_in_url = "{SHOP}/hand-over?lang=ko"
+origins = ["{SHOP}"]
 [checkout]
 order_response_wait_ms = 2000
 gateway_timeout_ms = {gateway_timeout_ms}

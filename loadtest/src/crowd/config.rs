@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stagedoor::shop::HandoffConfig;
+use stagedoor::shop::HandoffIssuer;
 
 /// How waiting visitors follow the queue status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -22,7 +22,7 @@ pub struct CrowdConfig {
     /// The performance that all want to see.
     pub performance: String,
     /// The shop that hands its customers over, if the sale requires a sign-in.
-    pub shop: Option<HandoffConfig>,
+    pub shop: Option<HandoffIssuer>,
     /// When each visitor arrives, counted from the start.
     pub arrivals: Vec<Duration>,
     /// The number of the first visitor. Parts of one run share a crowd.

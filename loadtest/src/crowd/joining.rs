@@ -9,7 +9,6 @@ use stagedoor::{
         paths,
     },
     kernel::OsEntropy,
-    shop::sign_handoff,
 };
 
 use super::state::{Crowd, DueJoin, Session, Undrawn, Waiting};
@@ -82,7 +81,7 @@ impl Crowd {
         if session.is_empty()
             && let Some(shop) = &self.config.shop
         {
-            let token = sign_handoff(shop, self.now(), &OsEntropy, &format!("load-{customer}"), "");
+            let token = shop.sign(self.now(), &OsEntropy, &format!("load-{customer}"), "");
             let body = handoff_request(&token).to_string();
             let request = HttpRequest::post(paths::SIGN_IN_HANDOFF).with_body(&body);
             let reply = self.send_recorded(Call::SignIn, due, &request).await?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use stagedoor::shop::HandoffConfig;
+use stagedoor::shop::HandoffIssuer;
 
 /// The environment variable with the hand-off secret of the target's shop.
 pub const HANDOFF_SECRET: &str = "STAGEDOOR_HANDOFF_SECRET";
@@ -152,7 +152,7 @@ impl ServiceArgs {
     }
 
     /// The shop of a target that requires a sign-in.
-    pub(super) fn target_shop(&self) -> anyhow::Result<Option<HandoffConfig>> {
+    pub(super) fn target_shop(&self) -> anyhow::Result<Option<HandoffIssuer>> {
         let (Some(issuer), Some(audience)) = (&self.handoff_issuer, &self.handoff_audience) else {
             return Ok(None);
         };
@@ -160,7 +160,7 @@ impl ServiceArgs {
             .ok()
             .filter(|secret| !secret.is_empty());
         let secret = secret.with_context(|| format!("--handoff-issuer: {HANDOFF_SECRET} is not set"))?;
-        Ok(Some(HandoffConfig {
+        Ok(Some(HandoffIssuer {
             issuer: issuer.clone(),
             audience: audience.clone(),
             secret,

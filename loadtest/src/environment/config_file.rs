@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stagedoor::{kernel::Timestamp, shop::HandoffConfig};
+use stagedoor::{kernel::Timestamp, shop::HandoffIssuer};
 
 use super::args::Durability;
 use crate::process::DataFolder;
@@ -94,8 +94,8 @@ pub fn redis_postgresql(
 }
 
 /// The hand-off of the run's own shop.
-pub fn handoff(shop: &HandoffConfig) -> String {
-    let HandoffConfig {
+pub fn handoff(shop: &HandoffIssuer) -> String {
+    let HandoffIssuer {
         issuer,
         audience,
         secret,

@@ -17,7 +17,7 @@ use stagedoor::{
     },
     kernel::{Clock, Entropy, OsEntropy, SaleId, SystemClock, Timestamp},
     platform::signing::hex,
-    shop::HandoffConfig,
+    shop::HandoffIssuer,
 };
 
 use super::{
@@ -44,7 +44,7 @@ pub struct Service {
     /// The sale's identifier.
     pub sale_id: SaleId,
     /// The shop that hands customers over, if the sale requires a sign-in.
-    pub shop: Option<HandoffConfig>,
+    pub shop: Option<HandoffIssuer>,
     /// The databases that the auditor reads, where they are on this machine.
     pub databases: Option<Databases>,
     /// The admission settings that the auditor checks against, where they are known.
@@ -282,10 +282,10 @@ async fn start_beacon(now: Timestamp) -> anyhow::Result<String> {
     ))
 }
 
-fn new_shop() -> HandoffConfig {
+fn new_shop() -> HandoffIssuer {
     let mut secret = [0; 32];
     OsEntropy.fill(&mut secret);
-    HandoffConfig {
+    HandoffIssuer {
         issuer: "the load test's shop".into(),
         audience: "the load test's service".into(),
         secret: hex(&secret),

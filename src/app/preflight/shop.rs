@@ -17,6 +17,13 @@ pub(super) async fn check(settings: &Settings, report: &mut Report) {
     if settings.sales.iter().all(|sale| sale.sign_in == SignIn::None) {
         return;
     }
+    if !settings.shop.password_sign_in {
+        report.ok(
+            DATABASE,
+            "it is not used: customers sign in at the shop (shop.password_sign_in)",
+        );
+        return;
+    }
     let inspection = match inspect_shop(&settings.shop(), Arc::new(SystemClock::new())).await {
         Ok(inspection) => inspection,
         Err(error) => {

@@ -57,27 +57,37 @@ impl CookieRules {
     /// `Set-Cookie` for a value that lives for `ttl`.
     #[must_use]
     pub fn set(&self, name: &str, value: &str, ttl: Duration) -> HeaderValue {
-        self.line(name, value, ttl.as_secs())
+        self.line(name, value, "Lax", ttl.as_secs())
+    }
+
+    /// `Set-Cookie` for a value that browsers also send when a form on another site leads here. Without TLS
+    /// they refuse such a cookie, so there it is sent with links and with forms of the same site only.
+    #[must_use]
+    pub fn set_for_other_sites(&self, name: &str, value: &str, ttl: Duration) -> HeaderValue {
+        let same_site = if self.secure { "None" } else { "Lax" };
+        self.line(name, value, same_site, ttl.as_secs())
     }
 
     /// `Set-Cookie` that removes the cookie.
     #[must_use]
     pub fn remove(&self, name: &str) -> HeaderValue {
-        self.line(name, "", 0)
+        self.line(name, "", "Lax", 0)
     }
 
     fn prefix(self) -> &'static str {
         if self.secure { "__Host-" } else { "" }
     }
 
-    fn line(self, name: &str, value: &str, max_age_s: u64) -> HeaderValue {
+    fn line(self, name: &str, value: &str, same_site: &str, max_age_s: u64) -> HeaderValue {
         let mut line = String::with_capacity(name.len() + value.len() + 96);
         for part in [
             self.prefix(),
             name,
             "=",
             value,
-            "; Path=/; HttpOnly; SameSite=Lax; Max-Age=",
+            "; Path=/; HttpOnly; SameSite=",
+            same_site,
+            "; Max-Age=",
         ] {
             line.push_str(part);
         }
@@ -124,5 +134,13 @@ mod tests {
             line,
             "__Host-sd_session=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure"
         );
+        let line = rules.set_for_other_sites("sd_sign_in", "v", Duration::from_mins(10));
+        assert_eq!(
+            line,
+            "__Host-sd_sign_in=v; Path=/; HttpOnly; SameSite=None; Max-Age=600; Secure"
+        );
+        let plain = CookieRules { secure: false };
+        let line = plain.set_for_other_sites("sd_sign_in", "v", Duration::from_mins(10));
+        assert_eq!(line, "sd_sign_in=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=600");
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn token_from_header_or_cookie<'a>(
 
 /// The value of a header that occurs once. Of two, a proxy may have checked the other one, so neither is
 /// believed.
-fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())?.to_str().ok()
 }

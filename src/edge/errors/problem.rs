@@ -71,8 +71,8 @@ kinds! {
     SignInRequired = UNAUTHORIZED, "sign-in-required", "Please sign in";
     /// Login or password, hand-off token or operator token are wrong.
     WrongCredentials = UNAUTHORIZED, "wrong-credentials", "The credentials were not accepted";
-    /// The shop stores this customer's password in a form that cannot be verified here. `sign_in_url` is the
-    /// shop's own sign-in, if it is known.
+    /// The shop stores this customer's password in a form that cannot be verified here, or no passwords are
+    /// taken here. `sign_in_url` leads to the shop's own sign-in, if it is known.
     SignInAtShop = FORBIDDEN, "sign-in-at-shop", "Please sign in at the shop";
     /// The shop has closed this customer's account.
     AccountInactive = FORBIDDEN, "account-inactive", "The shop has closed this account";

@@ -21,6 +21,7 @@ mod request;
 mod response;
 pub mod sales;
 pub mod seats;
+pub mod shop_sign_in;
 pub mod sign_in;
 
 pub use self::request::NoFields;

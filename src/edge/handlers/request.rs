@@ -103,20 +103,52 @@ pub(crate) async fn optional_json<T: DeserializeOwned + Default>(
     parse_object(&bytes)
 }
 
+/// The fields of a form, each given once and none of them missing. Others are passed by: a page may add some.
+pub(crate) async fn read_form<const N: usize>(
+    headers: &HeaderMap,
+    body: Body,
+    app: &AppState,
+    names: [&'static str; N],
+) -> Result<[String; N], Problem> {
+    let malformed = |detail: String| Problem::new(ProblemType::MalformedRequest).detail(detail);
+    if !has_content_type(headers, "application/x-www-form-urlencoded") {
+        return Err(malformed(
+            "the body must be application/x-www-form-urlencoded".to_owned(),
+        ));
+    }
+    let bytes = read_body(body, app).await?;
+    let mut values = [const { None }; N];
+    for (name, value) in form_urlencoded::parse(&bytes) {
+        let Some(at) = names.iter().position(|wanted| *wanted == name) else {
+            continue;
+        };
+        if values[at].replace(value.into_owned()).is_some() {
+            return Err(malformed(format!("{}: given more than once", names[at])));
+        }
+    }
+    if let Some(at) = values.iter().position(Option::is_none) {
+        return Err(malformed(format!("{}: is missing", names[at])));
+    }
+    Ok(values.map(Option::unwrap_or_default))
+}
+
 /// A form on another site cannot post here: sending this type needs a CORS preflight.
 fn check_is_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let is_json = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| {
-            let kind = v.split(';').next().unwrap_or_default().trim();
-            kind.eq_ignore_ascii_case("application/json")
-        });
-    if is_json {
+    if has_content_type(headers, "application/json") {
         Ok(())
     } else {
         Err(Problem::new(ProblemType::NotJson))
     }
+}
+
+fn has_content_type(headers: &HeaderMap, expected: &str) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| {
+            let kind = v.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case(expected)
+        })
 }
 
 /// A JSON object of these fields.

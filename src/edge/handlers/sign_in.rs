@@ -23,7 +23,7 @@ use crate::{
     },
     kernel::{Subject, Timestamp},
     platform::signing::TokenError,
-    shop::SignInOutcome,
+    shop::{SignInOutcome, SignedIn as NewSession},
 };
 
 /// A customer's credentials in the shop.
@@ -41,7 +41,7 @@ pub struct Credentials {
 #[serde(deny_unknown_fields)]
 pub struct HandoffRequest {
     /// A JWT that the shop signed. It works once.
-    token: String,
+    pub(super) token: String,
 }
 
 /// A customer's session.
@@ -163,25 +163,39 @@ fn session_response(
     headers: &HeaderMap,
     outcome: SignInOutcome,
 ) -> Result<Response, Problem> {
+    let session = signed_in_or_problem(app, outcome)?;
+    let body = SessionResponse {
+        token: &session.token,
+        expires_at: session.expires_at,
+        customer: CustomerName { name: &session.name },
+    };
+    let mut response = private_json(StatusCode::OK, &body);
+    set_session(app, headers, &session, &mut response);
+    Ok(response)
+}
+
+/// Gives the browser its session, and takes away what belongs to another customer.
+pub(super) fn set_session(
+    app: &AppState,
+    headers: &HeaderMap,
+    session: &NewSession,
+    response: &mut Response,
+) {
+    let ttl = session.expires_at.since(app.clock.now());
+    let cookie = app.cookies.set(SESSION_COOKIE, &session.token, ttl);
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    remove_foreign_cookies(app, headers, Some(&session.session.subject), response);
+}
+
+/// The new session, or why there is none.
+pub(super) fn signed_in_or_problem(app: &AppState, outcome: SignInOutcome) -> Result<NewSession, Problem> {
     match outcome {
-        SignInOutcome::SignedIn(session) => {
-            let body = SessionResponse {
-                token: &session.token,
-                expires_at: session.expires_at,
-                customer: CustomerName { name: &session.name },
-            };
-            let mut response = private_json(StatusCode::OK, &body);
-            let ttl = session.expires_at.since(app.clock.now());
-            let cookie = app.cookies.set(SESSION_COOKIE, &session.token, ttl);
-            response.headers_mut().append(header::SET_COOKIE, cookie);
-            remove_foreign_cookies(app, headers, Some(&session.session.subject), &mut response);
-            Ok(response)
-        }
-        SignInOutcome::AtShopOnly => Err(app.shop.sign_in_url().map_or_else(
-            || Problem::new(ProblemType::SignInAtShop),
-            |url| Problem::new(ProblemType::SignInAtShop).with("sign_in_url", &url),
-        )),
+        SignInOutcome::SignedIn(session) => Ok(session),
+        SignInOutcome::AtShopOnly => Err(sign_in_at_shop(app)),
         SignInOutcome::Rejected => Err(Problem::new(ProblemType::WrongCredentials)),
+        SignInOutcome::HandoffRejected(error) => {
+            Err(Problem::new(ProblemType::WrongCredentials).detail(error.to_string()))
+        }
         SignInOutcome::TooManyGuesses { retry_after } => Err(Problem::new(ProblemType::TooManyRequests)
             .detail("too many wrong passwords for this account")
             .with("reason", &"wrong_passwords")
@@ -192,5 +206,16 @@ fn session_response(
         SignInOutcome::Unreachable { retry_after } => {
             Err(Problem::new(ProblemType::ShopUnreachable).retry_after_s(retry_after.as_secs()))
         }
+    }
+}
+
+/// Leads to the shop: by this service's own link where the shop hands its customers over.
+fn sign_in_at_shop(app: &AppState) -> Problem {
+    let problem = Problem::new(ProblemType::SignInAtShop);
+    let own = app.config.shop_sign_in.as_ref();
+    let own = own.map(|_| format!("{}/v1/sign-in/shop", app.config.origin));
+    match own.as_deref().or(app.shop.sign_in_url()) {
+        Some(url) => problem.with("sign_in_url", &url),
+        None => problem,
     }
 }

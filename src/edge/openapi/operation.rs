@@ -187,10 +187,24 @@ impl OperationDoc {
         self
     }
 
+    /// A form as browsers send it.
+    #[must_use]
+    pub fn form<T: ToSchema>(mut self, examples: &[(&str, Value)]) -> Self {
+        self.set_body::<T>("application/x-www-form-urlencoded", examples, true);
+        self.problems(&[
+            ProblemType::MalformedRequest,
+            ProblemType::BodyTooLarge,
+            ProblemType::BodyTooSlow,
+        ])
+    }
+
     fn set_json_body<T: ToSchema>(&mut self, examples: &[(&str, Value)], is_required: bool) {
+        self.set_body::<T>("application/json", examples, is_required);
+    }
+
+    fn set_body<T: ToSchema>(&mut self, content_type: &str, examples: &[(&str, Value)], is_required: bool) {
         let content = json!({ "schema": self.schema::<T>(), "examples": named_examples(examples) });
-        self.request_body =
-            Some(json!({ "required": is_required, "content": { "application/json": content } }));
+        self.request_body = Some(json!({ "required": is_required, "content": { content_type: content } }));
     }
 
     /// A request body whose form another party defines.

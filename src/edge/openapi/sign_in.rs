@@ -5,9 +5,10 @@ use serde_json::json;
 use super::{examples, operation::OperationDoc, security::Credential};
 use crate::{
     edge::{
-        errors::problem::ProblemType,
+        errors::problem::{Problem, ProblemType},
         handlers::{
             forward_auth::{JWKS_CACHE, JwkSet},
+            shop_sign_in::{DepositedHandoff, HandoffForm},
             sign_in::{Credentials, CustomerName, HandoffRequest, SessionResponse},
         },
     },
@@ -15,11 +16,19 @@ use crate::{
 };
 
 const TAG: &str = "sign-in";
+const TOKEN: &str = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiI0MiJ9.c2ln";
+const CODE: &str = "AXh0cQ0k2m4yX7uQ";
+const USED_STATE: &str = "state: this sign-in at the shop was completed before";
+const STATE: &str = "AWp5Rk3d9mTg0aLs";
 
 pub(super) fn operations() -> Vec<OperationDoc> {
     vec![
         sign_in(),
         sign_in_by_handoff(),
+        deposit_handoff(),
+        sign_in_at_shop(),
+        return_from_shop_with_handoff(),
+        return_from_shop_with_code(),
         sign_out(),
         get_public_keys(),
         check_pass(),
@@ -45,13 +54,94 @@ fn sign_in() -> OperationDoc {
 fn sign_in_by_handoff() -> OperationDoc {
     session(
         OperationDoc::new("sign_in_by_handoff", TAG, "Sign in with a token of the shop")
-            .describe("For customers who are signed in at the shop already. A token works once.")
-            .body::<HandoffRequest>(&[(
-                "token",
-                json!({ "token": "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiI0MiJ9.c2ln" }),
-            )])
+            .describe(
+                "For customers who are signed in at the shop already. A token works once. The problem's \
+                `detail` names the part of the token that is wrong.",
+            )
+            .body::<HandoffRequest>(&[("token", json!({ "token": TOKEN }))])
             .problem(ProblemType::ShopUnreachable),
     )
+    .problem_like(wrong_token())
+}
+
+fn wrong_token() -> Problem {
+    Problem::new(ProblemType::WrongCredentials).detail("aud: must be or contain shop.handoff.audience")
+}
+
+fn deposit_handoff() -> OperationDoc {
+    OperationDoc::new("deposit_handoff", TAG, "Deposit a token of the shop")
+        .describe(
+            "For the shop's server, before it sends its customer's browser back with the code. The token \
+            itself proves who asks, and works once.",
+        )
+        .body::<HandoffRequest>(&[("token", json!({ "token": TOKEN }))])
+        .json(
+            201,
+            "The code works once, for a minute, at any node.",
+            &DepositedHandoff {
+                code: CODE.to_owned(),
+                expires_at: examples::at(60),
+            },
+        )
+        .problem_like(wrong_token())
+        .problem(ProblemType::ShopUnreachable)
+}
+
+fn sign_in_at_shop() -> OperationDoc {
+    OperationDoc::new("sign_in_at_shop", TAG, "Go to the shop's sign-in")
+        .describe(
+            "A navigation. The shop's page (`shop.handoff.sign_in_url`) is opened with `state` and \
+            `return_to`. It sends the browser back to `return_to` with the same `state`, and with a token \
+            in a form or with a code.",
+        )
+        .query::<String>(
+            "return_to",
+            "The page to come back to afterwards: a path of this site.",
+        )
+        .empty(303, "To the shop.")
+        .located("The shop's page, with `state` and `return_to`.")
+        .sets_cookie("The state, for 10 minutes. Behind TLS it is the one cookie with `SameSite=None`.")
+        .problem(ProblemType::NotFound)
+}
+
+fn return_from_shop_with_handoff() -> OperationDoc {
+    OperationDoc::new(
+        "return_from_shop_with_handoff",
+        TAG,
+        "Come back from the shop with a token",
+    )
+    .describe(
+        "A form that the shop's page sends. Its `Origin` must be one of `shop.handoff.origins`, and its \
+        `state` that of the cookie.",
+    )
+    .form::<HandoffForm>(&[("handoff", json!({ "token": TOKEN, "state": STATE }))])
+    .empty(303, "The token is deposited.")
+    .located("This address, with `code` and `state`.")
+    .problem_like(wrong_token())
+    .problems(&[
+        ProblemType::CrossOrigin,
+        ProblemType::NotFound,
+        ProblemType::ShopUnreachable,
+    ])
+}
+
+fn return_from_shop_with_code() -> OperationDoc {
+    OperationDoc::new(
+        "return_from_shop_with_code",
+        TAG,
+        "Come back from the shop with a code",
+    )
+    .describe(
+        "A redirect of the shop, or of the form before. Its `state` must be that of the cookie. Without \
+        `code` and `state` it leads back to the page that the visitor came from, who is not signed in then.",
+    )
+    .query::<String>("code", "The code of the deposited token.")
+    .query::<String>("state", "The `state` that the shop's page was opened with.")
+    .empty(303, "To the page that the visitor came from.")
+    .located("That page; its fragment has the customer's name.")
+    .sets_cookie("The session token; removes the state.")
+    .problem_like(Problem::new(ProblemType::WrongCredentials).detail(USED_STATE))
+    .problem(ProblemType::NotFound)
 }
 
 fn session(operation: OperationDoc) -> OperationDoc {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{
     lang::Lang,
+    sign_in_options::SignInOptions,
     template::{Texts, escape, render, template},
 };
 
@@ -34,7 +35,7 @@ const FAILED: u16 = 500;
 pub(super) struct ErrorPages(HashMap<(u16, Lang), ErrorPage>);
 
 impl ErrorPages {
-    pub(super) fn render(texts: &HashMap<Lang, BTreeMap<String, String>>) -> Self {
+    pub(super) fn render(texts: &HashMap<Lang, BTreeMap<String, String>>, sign_in: &SignInOptions) -> Self {
         let source = template("error.html");
         let mut pages = HashMap::new();
         for (lang, all) in texts {
@@ -42,6 +43,7 @@ impl ErrorPages {
             let texts = Texts {
                 all,
                 for_scripts: &for_scripts,
+                sign_in,
             };
             let frame = render(&source, *lang, &texts, &BTreeMap::new());
             for status in STATUSES {

@@ -6,7 +6,8 @@ use super::{
     asset::{Asset, STALE_CACHE, asset, encode, files, fingerprint, names_in_release, quoted_in_scripts},
     error::{ErrorPage, ErrorPages},
     lang::Lang,
-    template::{Texts, escape, render, template},
+    sign_in_options::SignInOptions,
+    template::{Texts, escape, render, template, with_parts},
 };
 
 /// The pages that exist. Which address shows which is up to the handlers.
@@ -76,7 +77,7 @@ impl Pages {
     /// # Panics
     /// On a template that names a missing text or file, which the tests exclude.
     #[must_use]
-    pub fn load() -> Self {
+    pub fn load(sign_in: &SignInOptions) -> Self {
         let files = files();
         let named = quoted_in_scripts(&files);
         let release = fingerprint(
@@ -85,15 +86,20 @@ impl Pages {
                 .flat_map(|(name, bytes)| [name.as_bytes(), bytes.as_slice()]),
         );
         let names = names_in_release(files.keys(), &release);
-        let texts: HashMap<_, _> = Lang::ALL.into_iter().map(|lang| (lang, lang.texts())).collect();
+        let texts: HashMap<_, _> = Lang::ALL
+            .into_iter()
+            .map(|lang| (lang, sign_in.name_shop(lang, lang.texts())))
+            .collect();
         let mut rendered = HashMap::new();
         for (lang, all) in &texts {
             for page in Page::ALL {
-                let source = template(page.template());
+                let (source, all_parts) = (template(page.template()), with_parts(page.template()));
                 // A text that only the template names need not be in the scripts' data block.
                 let for_scripts = all
                     .iter()
-                    .filter(|(key, _)| named.contains(*key) || !source.contains(&format!("{{{{t:{key}}}}}")))
+                    .filter(|(key, _)| {
+                        named.contains(*key) || !all_parts.contains(&format!("{{{{t:{key}}}}}"))
+                    })
                     .map(|(key, text)| (key.as_str(), text.as_str()))
                     .collect();
                 let html = render(
@@ -102,6 +108,7 @@ impl Pages {
                     &Texts {
                         all,
                         for_scripts: &for_scripts,
+                        sign_in,
                     },
                     &names,
                 );
@@ -118,7 +125,7 @@ impl Pages {
             .collect();
         Self {
             rendered,
-            errors: ErrorPages::render(&texts),
+            errors: ErrorPages::render(&texts, sign_in),
             assets,
             texts,
             release,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rust_embed::RustEmbed;
 
-use super::lang::Lang;
+use super::{lang::Lang, sign_in_options::SignInOptions};
 
 #[derive(RustEmbed)]
 #[folder = "src/edge/pages/html"]
@@ -19,10 +19,25 @@ pub(super) fn template(name: &str) -> String {
     String::from_utf8_lossy(&file.data).into_owned()
 }
 
+/// The source of a template, followed by those of its parts.
+pub(super) fn with_parts(name: &str) -> String {
+    let source = template(name);
+    let placeholders = source.split("{{").filter_map(|rest| rest.split_once("}}"));
+    let parts = placeholders.filter_map(|(placeholder, _)| match placeholder.split_once(':')? {
+        ("part", part) => Some(part),
+        ("where", option) => option.rsplit(':').next(),
+        _ => None,
+    });
+    let parts: String = parts.map(|part| with_parts(&format!("_{part}.html"))).collect();
+    source + &parts
+}
+
 /// The texts of one language, and those of them that a page's scripts may ask for.
 pub(super) struct Texts<'a> {
     pub(super) all: &'a BTreeMap<String, String>,
     pub(super) for_scripts: &'a BTreeMap<&'a str, &'a str>,
+    /// What the sign-in form offers.
+    pub(super) sign_in: &'a SignInOptions,
 }
 
 /// Fills the placeholders of a template. `names` maps files to their names in this release.
@@ -65,6 +80,16 @@ fn fill(placeholder: &str, lang: Lang, texts: &Texts<'_>, names: &BTreeMap<Strin
             ""
         }
         .to_owned(),
+        // A part that only some configurations have, such as `{{where:forgot_password:forgot_password}}`.
+        "where" => {
+            let (option, part) = value.split_once(':').unwrap_or((value, value));
+            if texts.sign_in.has(option) {
+                render(&template(&format!("_{part}.html")), lang, texts, names)
+            } else {
+                String::new()
+            }
+        }
+        "link" => escape(texts.sign_in.link(value)),
         "part" => render(&template(&format!("_{value}.html")), lang, texts, names),
         "asset" => format!(
             "/assets/{}",

@@ -6,13 +6,15 @@ use std::{
 };
 
 use super::{
-    Lang, Page, Pages,
+    Lang, Page, Pages, SignInOptions,
     asset::{ASSET_CACHE, Js, STALE_CACHE, minify},
     template::{Html, Texts, render, template},
 };
 
+use crate::kernel::LocalText;
+
 /// Families of texts whose last part comes from the server, so that no script names the whole key.
-const LOOKED_UP: [&str; 8] = [
+const LOOKED_UP: [&str; 9] = [
     "error.",
     "problem.",
     "plain.",
@@ -21,6 +23,8 @@ const LOOKED_UP: [&str; 8] = [
     "home.phase.",
     "order.state.",
     "order.text.",
+    // The shop's name where the configuration has none.
+    "sign_in.the_shop",
 ];
 
 fn placeholders(text: &str) -> BTreeSet<&str> {
@@ -171,7 +175,7 @@ fn reachable(html: &str, scripts: &BTreeMap<String, String>) -> BTreeSet<String>
 
 #[test]
 fn the_queue_page_fits_the_first_round_trip() {
-    let pages = Pages::load();
+    let pages = Pages::load(&SignInOptions::default());
     let html = template(Page::Sale.template());
     let files: BTreeSet<String> = reachable(&html, &scripts())
         .into_iter()
@@ -189,7 +193,7 @@ fn the_queue_page_fits_the_first_round_trip() {
 
 #[test]
 fn pages_refer_to_immutable_asset_names() {
-    let pages = Pages::load();
+    let pages = Pages::load(&SignInOptions::default());
     let mut seen = 0;
     for page in Page::ALL {
         for lang in Lang::ALL {
@@ -219,7 +223,7 @@ fn pages_refer_to_immutable_asset_names() {
 
 #[test]
 fn a_name_of_another_release_is_served_but_not_cached() {
-    let pages = Pages::load();
+    let pages = Pages::load(&SignInOptions::default());
     assert_eq!(pages.asset("sale.000000000000.js").unwrap().cache, STALE_CACHE);
     assert_eq!(pages.asset("sale.js").unwrap().cache, STALE_CACHE);
     for path in [
@@ -239,7 +243,7 @@ fn a_name_of_another_release_is_served_but_not_cached() {
 /// `default-src 'self'` allows neither inline scripts and styles nor anything from elsewhere.
 #[test]
 fn pages_keep_to_the_content_security_policy() {
-    let pages = Pages::load();
+    let pages = Pages::load(&SignInOptions::default());
     for page in Page::ALL {
         let html = String::from_utf8(pages.page(page, Lang::Ko).plain.to_vec()).unwrap();
         for forbidden in [
@@ -270,7 +274,7 @@ fn pages_keep_to_the_content_security_policy() {
 
 #[test]
 fn both_encodings_have_the_same_content() {
-    let pages = Pages::load();
+    let pages = Pages::load(&SignInOptions::default());
     for asset in [
         pages.page(Page::Sale, Lang::Ja),
         pages.asset("map.js").unwrap(),
@@ -296,6 +300,7 @@ fn texts_are_escaped_in_pages_and_in_data_blocks() {
         &Texts {
             all: &all,
             for_scripts: &for_scripts,
+            sign_in: &SignInOptions::default(),
         },
         &BTreeMap::new(),
     );
@@ -316,4 +321,47 @@ fn no_script_has_a_string_over_several_lines() {
         minify(b"  // a\n  b(\"//c\"); // d\n\n/** e */\n"),
         "b(\"//c\"); // d\n"
     );
+}
+
+#[test]
+fn the_sign_in_offers_what_is_configured() {
+    let named = LocalText(BTreeMap::from([("en".to_owned(), "Hero & Co".to_owned())]));
+    let only_shop = SignInOptions {
+        shop_name: named,
+        takes_passwords: false,
+        leads_to_shop: true,
+        forgot_password_url: Some("https://shop.example/forgot".to_owned()),
+        new_account_url: Some("https://shop.example/new?a=1&b=2".to_owned()),
+    };
+    let both = SignInOptions {
+        takes_passwords: true,
+        ..only_shop.clone()
+    };
+    let sign_in_pages = [Page::Sale, Page::Seats, Page::Orders, Page::Order];
+    for (options, password, shop) in [
+        (SignInOptions::default(), true, false),
+        (only_shop, false, true),
+        (both, true, true),
+    ] {
+        let pages = Pages::load(&options);
+        for (page, lang) in sign_in_pages
+            .into_iter()
+            .flat_map(|page| Lang::ALL.map(|lang| (page, lang)))
+        {
+            let html = String::from_utf8(pages.page(page, lang).plain.to_vec()).unwrap();
+            assert_eq!(html.contains("name=\"password\""), password, "{page:?} {lang:?}");
+            assert_eq!(
+                html.contains("href=\"/v1/sign-in/shop\""),
+                shop,
+                "{page:?} {lang:?}"
+            );
+            assert_eq!(html.contains("https://shop.example/forgot"), password && shop);
+            assert_eq!(html.contains("https://shop.example/new?a=1&amp;b=2"), shop);
+            assert_eq!(html.contains("Hero &amp; Co"), shop, "{page:?} {lang:?}");
+            assert!(!html.contains("{shop}"), "{page:?} {lang:?}");
+        }
+    }
+    let unnamed = Pages::load(&SignInOptions::default());
+    let korean = String::from_utf8(unnamed.page(Page::Sale, Lang::Ko).plain.to_vec()).unwrap();
+    assert!(korean.contains("늘 쓰시던 쇼핑몰 아이디를"));
 }

@@ -109,6 +109,7 @@ fn priorities_follow_money_visitors_queue_pages() {
         (&GET, "/v1/sales/s/queue/position", Priority::Queueing),
         (&GET, "/v1/sales/s/status/events", Priority::Queueing),
         (&POST, "/v1/sign-in/handoff", Priority::Queueing),
+        (&POST, "/v1/sign-in/return", Priority::Queueing),
         (&GET, "/v1/sales/s/performances/p/plan", Priority::Browsing),
         (&GET, "/v1/sales/s", Priority::Browsing),
         (&GET, "/sales/s", Priority::Browsing),

@@ -6,10 +6,10 @@ use crate::{
     checkout,
     edge::overload::proof_of_work,
     ops::config::{
-        sections::Settings,
+        sections::{HandoffSettings, Settings},
         units::{millis, seconds},
     },
-    shop,
+    shop::{self, HandoffKeys},
 };
 
 impl Settings {
@@ -76,13 +76,25 @@ impl Settings {
             password_wait_max: millis(self.server.request_timeout_ms).mul_f64(0.8),
             wrong_passwords_per_minute: self.limits.wrong_passwords_per_account_per_minute,
             unsafe_password_formats: shop.unsafe_password_formats.clone(),
+            password_sign_in: shop.password_sign_in,
             sign_in_url: (!shop.sign_in_url.is_empty()).then(|| shop.sign_in_url.clone()),
             session_ttl: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
-            handoff: (!shop.handoff.secret.is_empty()).then(|| shop::HandoffConfig {
-                issuer: shop.handoff.issuer.clone(),
-                audience: shop.handoff.audience.clone(),
-                secret: shop.handoff.secret.expose().to_owned(),
-            }),
+            handoff: handoff(&shop.handoff),
         }
     }
+}
+
+fn handoff(settings: &HandoffSettings) -> Option<shop::HandoffConfig> {
+    let keys = if !settings.secret.is_empty() {
+        HandoffKeys::Secret(settings.secret.expose().to_owned())
+    } else if !settings.jwks_url.is_empty() {
+        HandoffKeys::KeySet(settings.jwks_url.clone())
+    } else {
+        return None;
+    };
+    Some(shop::HandoffConfig {
+        issuer: settings.issuer.clone(),
+        audience: settings.audience.clone(),
+        keys,
+    })
 }

@@ -4,10 +4,13 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ops::config::{
-    sales::SaleSettings,
-    secrets::{DatabaseUrl, Secret},
-    storage::{BoxOfficeSettings, DatabaseSettings, StoreSettings, WaitingRoomSettings},
+use crate::{
+    kernel::LocalText,
+    ops::config::{
+        sales::SaleSettings,
+        secrets::{DatabaseUrl, Secret},
+        storage::{BoxOfficeSettings, DatabaseSettings, StoreSettings, WaitingRoomSettings},
+    },
 };
 
 /// The whole configuration.
@@ -224,17 +227,24 @@ pub struct ShopSettings {
     /// "sha1", "salted_sha1", "plain". Shops that still have them should let their customers in by a
     /// hand-off.
     pub unsafe_password_formats: Vec<String>,
+    /// The shop's name by language: ko, en, ja. Without it the pages say "the shop".
+    pub name: LocalText,
+    /// Whether customers can sign in here with their password at the shop; otherwise only at the shop itself.
+    pub password_sign_in: bool,
     /// Where customers sign in at the shop, "https://..."; shown where a stored password cannot be verified
-    /// here.
+    /// here. Where shop.handoff.sign_in_url is given, the page leads there instead.
     pub sign_in_url: String,
+    /// Where customers who forgot their password get help, "https://..."; empty shows no link.
+    pub forgot_password_url: String,
+    /// Where customers open an account, "https://..."; empty shows no link.
+    pub new_account_url: String,
     /// How many hours a sign-in session lasts.
     pub session_hours: u32,
-    /// Signed hand-offs: the shop signs its customer in and redirects them here with a short-lived JWT
-    /// (HS256).
+    /// Signed hand-offs: the shop signs its customer in and sends them here with a short-lived JWT.
     pub handoff: HandoffSettings,
 }
 
-/// Signed hand-offs: the shop signs its customer in and redirects them here with a short-lived JWT (HS256).
+/// Signed hand-offs: the shop signs its customer in and sends them here with a short-lived JWT.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HandoffSettings {
@@ -242,8 +252,16 @@ pub struct HandoffSettings {
     pub issuer: String,
     /// The claim "aud" of the shop's tokens.
     pub audience: String,
-    /// The secret shared with the shop, at least 32 bytes; empty disables hand-offs.
+    /// The secret shared with the shop (HS256), at least 32 bytes. Without it and without jwks_url there are
+    /// no hand-offs.
     pub secret: Secret,
+    /// Instead of a secret: the shop's JSON Web Key Set (RS256, ES256 or EdDSA), "https://...".
+    pub jwks_url: String,
+    /// The shop's page that signs a customer in and hands them over, "https://..."; the sign-in page leads to
+    /// it. Empty takes hand-offs of programs only.
+    pub sign_in_url: String,
+    /// Origins of the shop's pages whose forms may bring a hand-off, such as "https://shop.example".
+    pub origins: Vec<String>,
 }
 
 /// From a hold to tickets.

@@ -13,7 +13,10 @@ use std::{
 use toml::{Table, Value};
 
 use super::*;
-use crate::kernel::{Currency, Money};
+use crate::{
+    kernel::{Currency, Money},
+    shop::HandoffKeys,
+};
 
 /// A configuration file for one test.
 struct File {
@@ -253,7 +256,7 @@ fn secrets_are_never_shown() {
         settings
             .shop()
             .handoff
-            .is_some_and(|h| h.secret.starts_with("hush")),
+            .is_some_and(|h| matches!(h.keys, HandoffKeys::Secret(secret) if secret.starts_with("hush"))),
         "the shop integration gets the secret"
     );
     settings.shop.database_url = DatabaseUrl::new("postgres://reader:hush@db/shop");

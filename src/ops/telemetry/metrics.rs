@@ -262,6 +262,10 @@ const METRICS: &[Metric] = &[
         "Connections to Redis that were lost and made again.",
     ),
     counter(
+        "stagedoor_key_set_fetches_total",
+        "Fetches of the shop's JSON Web Key Set, by outcome.",
+    ),
+    counter(
         "stagedoor_shop_queries_total",
         "Queries to the shop's database, by outcome.",
     ),

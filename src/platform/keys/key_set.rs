@@ -25,6 +25,8 @@ pub struct Keys {
     pub draw: EncryptionKeys,
     /// MACs of session tokens.
     pub session: MacKeys,
+    /// Encrypts what browsers carry between the shop and the service.
+    pub handoff: EncryptionKeys,
     /// MACs of messages between the service's own processes.
     pub internal: MacKeys,
     /// Signs admission passes; public keys at `/.well-known/jwks.json`.
@@ -127,6 +129,7 @@ impl Keys {
             draw: EncryptionKeys::derived(&secrets_of("queue")?, b"stagedoor draw 1"),
             internal: MacKeys::derived(&secrets_of("session")?, b"stagedoor internal 1"),
             session: MacKeys::new(&secrets_of("session")?),
+            handoff: EncryptionKeys::derived(&secrets_of("session")?, b"stagedoor hand-off 1"),
             pass: Arc::new(SigningKeys::new("pass", &secrets_of("pass")?)),
             receipt: Arc::new(SigningKeys::derived(
                 "receipt",

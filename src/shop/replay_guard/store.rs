@@ -26,23 +26,27 @@ pub(crate) enum UsedToken {
     Session(Uuid),
     /// A used hand-off, by its `jti`.
     Handoff(String),
+    /// A used code or state of this service, by its id.
+    OneTime(Uuid),
 }
 
 /// Stored values of the column `kind`.
 const SESSION: i16 = 1;
 const HANDOFF: i16 = 2;
+const ONE_TIME: i16 = 3;
 
 impl UsedToken {
     pub(super) fn kind(&self) -> i16 {
         match self {
             Self::Session(_) => SESSION,
             Self::Handoff(_) => HANDOFF,
+            Self::OneTime(_) => ONE_TIME,
         }
     }
 
     pub(super) fn id(&self) -> &[u8] {
         match self {
-            Self::Session(id) => id.as_bytes(),
+            Self::Session(id) | Self::OneTime(id) => id.as_bytes(),
             Self::Handoff(jti) => jti.as_bytes(),
         }
     }
@@ -51,6 +55,7 @@ impl UsedToken {
         match kind {
             SESSION => Uuid::from_slice(&id).ok().map(Self::Session),
             HANDOFF => String::from_utf8(id).ok().map(Self::Handoff),
+            ONE_TIME => Uuid::from_slice(&id).ok().map(Self::OneTime),
             _ => None,
         }
     }

@@ -37,8 +37,8 @@ async function look(failures = 0) {
   clearTimeout(timer);
   const answer = await call("GET", "/v1/orders");
   const name = kept("sd_name");
-  $("#who").hidden = !name || answer.status === 401;
-  put($("#who span"), t("sign_in.hello", { name }));
+  $("#who").hidden = name == null || answer.status === 401;
+  put($("#who span"), t(name ? "sign_in.hello" : "sign_in.unnamed", { name }));
   if (answer.status === 401) {
     render([]);
     return (await import("./session.js")).ask_to_sign_in(start, sales.find((one) => one.demo_login)?.demo_login);
@@ -49,6 +49,7 @@ async function look(failures = 0) {
 }
 
 async function start() {
+  if (location.hash.startsWith("#signed_in=")) (await import("./back_from_shop.js")).arrive();
   const answer = await call("GET", "/v1/sales");
   if (answer.ok) sales = answer.data.sales;
   show_holds();

@@ -91,12 +91,12 @@ function render() {
     fill("missed_text", t(entering ? "sale.at_capacity" : "sale.missed_text"));
   }
 
-  const member = facts?.sign_in !== "customer" || name;
+  const member = facts?.sign_in !== "customer" || name != null;
   for (const node of document.querySelectorAll("[data-when]")) node.hidden = node.dataset.when === "early" ? !before : (node.dataset.when === "member") !== Boolean(member);
   $("#draw").hidden = facts?.queue_order !== "fair_draw";
   $("#draw a").href = `/sales/${sale}/draw`;
-  $("#who").hidden = !name || signing_in;
-  put($("#who span"), t("sign_in.hello", { name }));
+  $("#who").hidden = name == null || signing_in;
+  put($("#who span"), t(name ? "sign_in.hello" : "sign_in.unnamed", { name }));
   note("notice", phase === "paused" ? `${t("sale.paused_text")} ${status?.notice ?? ""}` : phase === "sold_out" && active() ? t("sale.waiting_list") : status?.notice);
   const ahead = view === "waiting" ? people_in(distance_of(position.number, status), status) : null;
   document.title = view === "called" ? t("sale.called_title") : ahead != null ? t("sale.waiting_title", { n: count(ahead), title: title() }) : title();
@@ -280,6 +280,8 @@ setInterval(() => {
 async function start() {
   if (location.hash === "#ended") note("message", t("sale.visit_ended"));
   if (location.hash === "#done") note("message", t("sale.visit_done"));
+  const back = location.hash.startsWith("#signed_in=") ? (await import("./back_from_shop.js")).arrive() : null;
+  name = back ?? name;
   const [answer] = await Promise.all([call("GET", base), look(true)]);
   if (answer.status === 404) {
     clearTimeout(timer);
@@ -294,5 +296,6 @@ async function start() {
   put($("#where"), facts.venue ?? first?.venue ?? "");
   if (facts.demo_login) note("demo", t("sign_in.demo", facts.demo_login));
   render();
+  if (back != null) signed_in(back);
 }
 start();

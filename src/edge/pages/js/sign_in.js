@@ -9,6 +9,7 @@ const words = {
 }[lang];
 
 const form = document.getElementById("sign_in");
+const at_shop = document.getElementById("at_shop");
 /** A session that is missing so soon after signing in was not kept. */
 const KEPT_MS = 10000;
 let done;
@@ -21,13 +22,14 @@ const tell_about_cookies = async () => (await import("./no_cookies.js")).open("s
 
 export function open(signed_in) {
   done = signed_in;
-  form.elements.login.focus();
+  if (at_shop) at_shop.search = `?return_to=${encodeURIComponent(location.pathname + location.search)}`;
+  (at_shop ?? form.elements.login).focus();
   if (refuses_cookies()) tell_about_cookies();
 }
 
 async function sign_in() {
   if (!keeps_cookies()) return tell_about_cookies();
-  const button = form.querySelector(".go");
+  const button = form.querySelector("button.go");
   const { login, password } = form.elements;
   if (!login.value.trim() || !password.value) return note("sign_in_error", words.empty);
   button.disabled = true;
@@ -47,6 +49,7 @@ async function sign_in() {
 
 function lead_to_shop(url) {
   note("sign_in_error", words.at_shop);
+  if (at_shop) return at_shop.focus();
   if (!url) return;
   const [text, link] = ["span", "a"].map((name) => document.createElement(name));
   link.href = url;
@@ -57,6 +60,7 @@ function lead_to_shop(url) {
   link.focus();
 }
 
+at_shop?.addEventListener("click", () => sessionStorage.setItem("sd_at_shop", "1"));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   sign_in();

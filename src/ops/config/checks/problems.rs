@@ -42,6 +42,38 @@ pub(super) fn is_base_url(text: &str) -> bool {
     }) && !text.ends_with('/')
 }
 
+/// Whether it is the address of a page that a link can lead to.
+pub(super) fn is_page_url(text: &str) -> bool {
+    !text.contains('#')
+        && text
+            .parse::<http::Uri>()
+            .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
+}
+
+/// Whether it is an origin as browsers write it in `Origin` (RFC 6454, 6.2).
+pub(super) fn is_origin(text: &str) -> bool {
+    let own_port = if text.starts_with("https:") { ":443" } else { ":80" };
+    is_base_url(text)
+        && text.matches('/').count() == 2
+        && !text.ends_with(own_port)
+        && !text.contains(|c: char| c.is_ascii_uppercase() || c == '@')
+}
+
+/// Whether it is an `https://` URL, or an `http://` URL of this machine: answers that cannot be changed on
+/// the way.
+pub(super) fn is_trusted_url(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|uri| {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let has_user = uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'));
+        !host.is_empty()
+            && !has_user
+            && (uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http") && is_loopback)
+    })
+}
+
 /// Whether it is an IP address or a network in CIDR notation.
 pub(super) fn is_network(text: &str) -> bool {
     let (address, prefix) = text

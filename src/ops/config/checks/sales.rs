@@ -213,7 +213,7 @@ fn one_performance(performance: &PerformanceSettings, path: &str, problems: &mut
     }
 }
 
-fn local_text(text: &LocalText, key: &str, problems: &mut Problems) {
+pub(super) fn local_text(text: &LocalText, key: &str, problems: &mut Problems) {
     problems.add_if(
         text.0.is_empty(),
         key,

@@ -7,9 +7,12 @@ use crate::{
     ops::{
         admin::operators::is_token_hash,
         config::{
-            checks::problems::{Problems, is_base_url, is_network},
+            checks::{
+                problems::{Problems, is_base_url, is_network, is_origin, is_page_url, is_trusted_url},
+                sales::local_text,
+            },
             sales::SignIn,
-            sections::{Settings, ShopSettings},
+            sections::{HandoffSettings, Settings, ShopSettings},
         },
     },
     platform::keys::MASTER_KEY_BYTES_MIN,
@@ -222,37 +225,65 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
             format!("must be one of {}", unsafe_formats.join(", ")),
         );
     }
-    let has_sign_in_url = !section.sign_in_url.is_empty();
+    for (key, url) in [
+        ("sign_in_url", &section.sign_in_url),
+        ("forgot_password_url", &section.forgot_password_url),
+        ("new_account_url", &section.new_account_url),
+        ("handoff.sign_in_url", &section.handoff.sign_in_url),
+    ] {
+        problems.add_if(
+            !url.is_empty() && !is_page_url(url),
+            format!("shop.{key}"),
+            "must begin with https:// or http://, and have no #",
+        );
+    }
+    if !section.name.0.is_empty() {
+        local_text(&section.name, "shop.name", problems);
+    }
     problems.add_if(
-        has_sign_in_url
-            && !["https://", "http://"]
-                .iter()
-                .any(|scheme| section.sign_in_url.starts_with(scheme)),
-        "shop.sign_in_url",
-        "must begin with https:// or http://",
+        !section.password_sign_in && section.handoff.sign_in_url.is_empty(),
+        "shop.password_sign_in",
+        "must be true unless shop.handoff.sign_in_url is given: customers could not sign in at all",
     );
-    let handoff = &section.handoff;
-    if handoff.secret.is_empty() {
+    handoff(&section.handoff, problems);
+}
+
+fn handoff(section: &HandoffSettings, problems: &mut Problems) {
+    let (has_secret, has_key_set) = (!section.secret.is_empty(), !section.jwks_url.is_empty());
+    let others = [&section.issuer, &section.audience, &section.sign_in_url];
+    let is_wanted = others.iter().any(|value| !value.is_empty());
+    problems.add_if(
+        is_wanted && !has_secret && !has_key_set,
+        "shop.handoff.secret",
+        "must be given when another key of shop.handoff is, or else shop.handoff.jwks_url",
+    );
+    problems.add_if(
+        has_secret && has_key_set,
+        "shop.handoff.jwks_url",
+        "must be empty when shop.handoff.secret is given: only one of them verifies hand-offs",
+    );
+    problems.add_if(
+        has_secret && section.secret.expose().len() < 32,
+        "shop.handoff.secret",
+        "must be at least 32 bytes long",
+    );
+    problems.add_if(
+        has_key_set && !is_trusted_url(&section.jwks_url),
+        "shop.handoff.jwks_url",
+        "must be https://HOST/PATH, or http:// on the loopback: others on the network could change the keys",
+    );
+    for (ix, origin) in section.origins.iter().enumerate() {
         problems.add_if(
-            !handoff.issuer.is_empty(),
-            "shop.handoff.secret",
-            "must be given when shop.handoff.issuer is",
+            !is_origin(origin),
+            format!("shop.handoff.origins[{ix}]"),
+            "must be https://HOST or http://HOST as browsers write it: in lower case, without a path",
         );
-    } else {
+    }
+    for (key, value) in [("issuer", &section.issuer), ("audience", &section.audience)] {
         problems.add_if(
-            handoff.secret.expose().len() < 32,
-            "shop.handoff.secret",
-            "must be at least 32 bytes long",
-        );
-        problems.add_if(
-            handoff.issuer.is_empty(),
-            "shop.handoff.issuer",
-            "must be given when there is a secret",
-        );
-        problems.add_if(
-            handoff.audience.is_empty(),
-            "shop.handoff.audience",
-            "must be given when there is a secret",
+            value.is_empty() && (has_secret || has_key_set),
+            format!("shop.handoff.{key}"),
+            "must be given when shop.handoff.secret or shop.handoff.jwks_url is",
         );
     }
 }

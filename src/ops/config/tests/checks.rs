@@ -5,7 +5,14 @@ use crate::{platform::drand::QUICKNET_KEY, waiting_room::Durability};
 
 /// The hand-off section of the reference.
 const HANDOFF: &str = "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\naudience = \"\"\n\
-    # The secret shared with the shop, at least 32 bytes; empty disables hand-offs.\nsecret = \"\"";
+    # The secret shared with the shop (HS256), at least 32 bytes. Without it and without jwks_url there are \
+    no hand-offs.\nsecret = \"\"";
+/// [`HANDOFF`] and the key after it.
+const KEY_SET: &str = "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\naudience = \"\"\n\
+    # The secret shared with the shop (HS256), at least 32 bytes. Without it and without jwks_url there are \
+    no hand-offs.\nsecret = \"\"\n\
+    # Instead of a secret: the shop's JSON Web Key Set (RS256, ES256 or EdDSA), \"https://...\".\n\
+    jwks_url = \"\"";
 
 #[test]
 fn invalid_values_and_relations_are_refused() {
@@ -147,6 +154,32 @@ fn invalid_values_and_relations_are_refused() {
             "email = :login COLLATE",
             "email = :mail COLLATE",
         ),
+        ("shop.name.fr", "\nname = {}", "\nname = { fr = \"Boutique\" }"),
+        (
+            "shop.password_sign_in",
+            "password_sign_in = true",
+            "password_sign_in = false",
+        ),
+        (
+            "shop.forgot_password_url",
+            "forgot_password_url = \"\"",
+            "forgot_password_url = \"javascript:1\"",
+        ),
+        (
+            "shop.handoff.secret",
+            "programs only.\nsign_in_url = \"\"",
+            "programs only.\nsign_in_url = \"https://shop.example\"",
+        ),
+        (
+            "shop.handoff.origins[0]",
+            "origins = []",
+            "origins = [\"https://shop.example/\"]",
+        ),
+        (
+            "shop.handoff.origins[0]",
+            "origins = []",
+            "origins = [\"https://shop.example:443\"]",
+        ),
         (
             "shop.handoff.secret",
             "issuer = \"\"\n# The claim \"aud\" of the shop's tokens.\naudience = \"\"",
@@ -166,6 +199,22 @@ fn invalid_values_and_relations_are_refused() {
             "shop.handoff.secret",
             HANDOFF,
             "issuer = \"shop\"\naudience = \"us\"\nsecret = \"short\"",
+        ),
+        (
+            "shop.handoff.audience",
+            KEY_SET,
+            "issuer = \"shop\"\njwks_url = \"https://shop.example/jwks.json\"",
+        ),
+        (
+            "shop.handoff.jwks_url",
+            KEY_SET,
+            "issuer = \"shop\"\naudience = \"us\"\njwks_url = \"http://shop.example/jwks.json\"",
+        ),
+        (
+            "shop.handoff.jwks_url",
+            KEY_SET,
+            "issuer = \"shop\"\naudience = \"us\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n\
+            jwks_url = \"http://127.0.0.1/jwks.json\"",
         ),
         (
             "checkout.order_response_wait_ms",

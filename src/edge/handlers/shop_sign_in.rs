@@ -1,0 +1,252 @@
+//! Signing in at the shop: the visitor goes there from the sign-in page and comes back with a hand-off.
+//!
+//! The visitor's browser keeps a state from the moment it leaves, so that no other site can sign a visitor
+//! in under another customer's name. The shop's hand-off comes back in a form that the shop's page sends, or
+//! stays at the service while the browser brings a code for it.
+
+use std::sync::Arc;
+
+use axum::{body::Body, extract::State, response::IntoResponse};
+use form_urlencoded::byte_serialize;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    edge::{
+        auth::credentials::single_header,
+        errors::problem::{Problem, ProblemType},
+        handlers::{
+            HandlerResult,
+            params::Query,
+            private_json,
+            request::{Json, read_form},
+            sign_in::{HandoffRequest, set_session, signed_in_or_problem},
+            task_failed,
+        },
+        state::{AppState, ShopSignIn},
+    },
+    kernel::Timestamp,
+    shop::{DepositOutcome, SignInOutcome, SignInState},
+};
+
+/// The cookie with the state of a sign-in at the shop.
+pub(crate) const STATE_COOKIE: &str = "sd_sign_in";
+/// Where the visitor comes back to.
+pub(crate) const RETURN_PATH: &str = "/v1/sign-in/return";
+const PATH_LEN_MAX: usize = 512;
+
+/// Where a sign-in at the shop starts.
+#[derive(Deserialize)]
+pub struct Start {
+    /// The page to come back to, as a path of this site.
+    return_to: Option<String>,
+}
+
+/// A hand-off in a form that the shop's page sends.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the fields are read one by one; the type describes them")]
+pub struct HandoffForm {
+    /// A JWT that the shop signed. It works once.
+    token: String,
+    /// The `state` that the shop's page was opened with.
+    state: String,
+}
+
+/// The code of a deposited hand-off, as the shop adds it to the address.
+#[derive(Deserialize)]
+pub struct CodeQuery {
+    /// The code.
+    code: Option<String>,
+    /// The `state` that the shop's page was opened with.
+    state: Option<String>,
+}
+
+/// A hand-off that the service keeps until the customer's browser comes for it.
+#[derive(Serialize, ToSchema)]
+pub struct DepositedHandoff {
+    /// The code that the browser brings. It works once.
+    pub(crate) code: String,
+    /// Until when it works.
+    pub(crate) expires_at: Timestamp,
+}
+
+/// `GET /v1/sign-in/shop`: leads the browser to the shop's sign-in, and gives it a state to come back with.
+pub async fn start(State(app): State<Arc<AppState>>, Query(start): Query<Start>) -> HandlerResult {
+    let shop = shop_sign_in(&app)?;
+    let path = start.return_to.as_deref().and_then(local_path).unwrap_or("/");
+    let state = app.shop.new_sign_in_state(path);
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("state", &state)
+        .append_pair("return_to", &format!("{}{RETURN_PATH}", app.config.origin))
+        .finish();
+    let separator = if shop.url.contains('?') { '&' } else { '?' };
+    let mut response = see_other(&format!("{}{separator}{query}", shop.url))?;
+    let cookie = app
+        .cookies
+        .set_for_other_sites(STATE_COOKIE, &state, SignInState::TTL);
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// `POST /v1/sign-in/return`: the shop's page sends the browser back with a hand-off.
+pub async fn return_with_form(
+    State(app): State<Arc<AppState>>,
+    headers: HeaderMap,
+    body: Body,
+) -> HandlerResult {
+    let shop = shop_sign_in(&app)?;
+    let origin = single_header(&headers, "origin").unwrap_or_default();
+    if !shop.origins.iter().any(|allowed| allowed == origin) {
+        return Err(Problem::new(ProblemType::CrossOrigin).detail(
+            "the form's Origin must be one of shop.handoff.origins; a page whose Referrer-Policy is \
+                     no-referrer or same-origin sends none",
+        ));
+    }
+    let [token, state] = read_form(&headers, body, &app, ["token", "state"]).await?;
+    presented_state(&app, &headers, &state)?;
+    // A form from another site comes without most cookies. The session is made where all are seen, so that
+    // those of a customer before are removed.
+    let DepositedHandoff { code, .. } = deposited(&app, token).await?;
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("code", &code)
+        .append_pair("state", &state)
+        .finish();
+    see_other(&format!("{RETURN_PATH}?{query}"))
+}
+
+/// `GET /v1/sign-in/return`: the browser comes back with the code of a deposited hand-off.
+pub async fn return_with_code(
+    State(app): State<Arc<AppState>>,
+    headers: HeaderMap,
+    Query(CodeQuery { code, state }): Query<CodeQuery>,
+) -> HandlerResult {
+    shop_sign_in(&app)?;
+    let (code, state) = match (code, state) {
+        (Some(code), Some(state)) => (code, state),
+        // A form that could not be answered at once is repeated by its page, without what was in it.
+        (None, None) => return see_other(&page_left(&app, &headers)),
+        _ => return Err(Problem::new(ProblemType::MalformedRequest).detail("code and state are required")),
+    };
+    let state = presented_state(&app, &headers, &state)?;
+    let (shop, path) = (Arc::clone(&app.shop), state.return_path.clone());
+    let outcome = app
+        .lifecycle
+        .spawn_uncancellable(async move { shop.sign_in_by_code(&state, &code).await })
+        .await
+        .map_err(task_failed)?;
+    back_to_page(&app, &headers, outcome, &path)
+}
+
+/// `POST /v1/handoffs`: the shop deposits a hand-off and gets a code for it.
+pub async fn deposit(State(app): State<Arc<AppState>>, Json(request): Json<HandoffRequest>) -> HandlerResult {
+    let deposited = deposited(&app, request.token).await?;
+    Ok(private_json(StatusCode::CREATED, &deposited))
+}
+
+async fn deposited(app: &AppState, token: String) -> Result<DepositedHandoff, Problem> {
+    let shop = Arc::clone(&app.shop);
+    let outcome = app
+        .lifecycle
+        .spawn_uncancellable(async move { shop.deposit_handoff(&token).await })
+        .await
+        .map_err(task_failed)?;
+    match outcome {
+        DepositOutcome::Deposited { code, expires_at } => Ok(DepositedHandoff { code, expires_at }),
+        DepositOutcome::Refused(refused) => match signed_in_or_problem(app, refused) {
+            Err(problem) => Err(problem),
+            Ok(_) => Err(Problem::new(ProblemType::Internal)),
+        },
+    }
+}
+
+fn shop_sign_in(app: &AppState) -> Result<&ShopSignIn, Problem> {
+    app.config.shop_sign_in.as_ref().ok_or_else(|| {
+        Problem::new(ProblemType::NotFound)
+            .detail("there is no sign-in at the shop: shop.handoff.sign_in_url is not configured")
+    })
+}
+
+/// The state that this browser left with, if it is the one that the shop sends back.
+fn presented_state(app: &AppState, headers: &HeaderMap, state: &str) -> Result<SignInState, Problem> {
+    let is_own = app.cookies.read(headers, STATE_COOKIE) == Some(state);
+    let state = app.shop.read_sign_in_state(state).filter(|_| is_own);
+    state.ok_or_else(|| {
+        Problem::new(ProblemType::WrongCredentials).detail(
+            "state: this browser began no sign-in at the shop with it in the last 10 minutes; start again at \
+             the sign-in page",
+        )
+    })
+}
+
+/// The page that the browser left for the shop, as far as it knows.
+fn page_left(app: &AppState, headers: &HeaderMap) -> String {
+    let state = app.cookies.read(headers, STATE_COOKIE);
+    let state = state.and_then(|state| app.shop.read_sign_in_state(state));
+    state.map_or_else(|| "/".to_owned(), |state| state.return_path)
+}
+
+/// Signs in and leads to the page where the visitor was. The name comes in the fragment, which stays in the
+/// browser.
+fn back_to_page(app: &AppState, headers: &HeaderMap, outcome: SignInOutcome, path: &str) -> HandlerResult {
+    let session = signed_in_or_problem(app, outcome)?;
+    let name: String = byte_serialize(session.name.as_bytes()).collect();
+    let mut response = see_other(&format!("{path}#signed_in={name}"))?;
+    set_session(app, headers, &session, &mut response);
+    let used = app.cookies.remove(STATE_COOKIE);
+    response.headers_mut().append(header::SET_COOKIE, used);
+    Ok(response)
+}
+
+fn see_other(location: &str) -> HandlerResult {
+    let location = HeaderValue::try_from(location).map_err(|e| Problem::internal("a redirect", &e))?;
+    let headers = [
+        (header::LOCATION, location),
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-store"),
+        ),
+    ];
+    Ok((StatusCode::SEE_OTHER, headers).into_response())
+}
+
+/// The path and query of a page of this site; `None` for what a browser could take for another site.
+fn local_path(text: &str) -> Option<&str> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let is_local = text.starts_with('/') && !text.starts_with("//") && !text.contains('#');
+    (is_plain && is_local && text.len() <= PATH_LEN_MAX).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visitor_comes_back_to_this_site_only() {
+        for path in [
+            "/",
+            "/sales/x",
+            "/sales/x/seats?lang=ko&performance=a",
+            "/sales/%EA%B0%80",
+        ] {
+            assert_eq!(local_path(path), Some(path));
+        }
+        for path in [
+            "",
+            "sales/x",
+            "//evil.example",
+            "/\\evil.example",
+            "\\\\evil.example",
+            "https://evil.example/",
+            "javascript:alert(1)",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "/a b",
+            "/가",
+            "/a#signed_in=x",
+            &format!("/{}", "a".repeat(PATH_LEN_MAX)),
+        ] {
+            assert_eq!(local_path(path), None, "{path:?}");
+        }
+    }
+}
