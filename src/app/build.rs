@@ -271,7 +271,7 @@ async fn open_box_office(
             &context.entropy,
             &lifecycle,
         )?),
-        publisher: None,
+        events: None,
         lifecycle,
         ledger_lifecycle: context.lifecycles.writers.clone(),
     };
