@@ -76,8 +76,8 @@ pub struct CloudEvent {
     /// Place within the events of the order, or of the sale: ten digits, so that texts compare as numbers
     /// do.
     pub sequence: String,
-    /// What happened.
-    #[schema(value_type = EventData)]
+    /// What happened. Its form follows from the type: [`OrderEvent`], [`TicketEvent`] or [`SaleEvent`].
+    #[schema(value_type = Object)]
     pub data: Box<RawValue>,
 }
 
@@ -100,18 +100,6 @@ impl CloudEvent {
             data: RawValue::from_string(event.data.clone())?,
         })
     }
-}
-
-/// What an event tells; which of them, its type says.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-pub enum EventData {
-    /// Of an order.
-    Order(OrderEvent),
-    /// Of a ticket.
-    Ticket(TicketEvent),
-    /// Of a sale.
-    Sale(SaleEvent),
 }
 
 /// `data` of the events of an order.
@@ -197,7 +185,7 @@ pub(crate) fn ticket_voided(order: &Order, ticket: String, seat: String) -> NewE
 }
 
 /// What happens to a sale at most once. The number is the event's sequence in the sale's stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SaleMilestone {
     /// Visitors are admitted.
     Opened = 1,

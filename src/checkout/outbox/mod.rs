@@ -10,6 +10,6 @@ pub(crate) mod event;
 pub(crate) mod port;
 pub(crate) mod receiver;
 pub(crate) mod relay;
-#[cfg(test)]
-mod relay_tests;
 pub(crate) mod service;
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What operators and the feed do with the outbox, and what both roles record in it.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +22,7 @@ use crate::{
             relay::Relay,
         },
     },
-    kernel::{Clock, Entropy, SaleId},
+    kernel::{Clock, Entropy, SaleId, Timestamp},
     platform::shutdown::Lifecycle,
 };
 
@@ -50,8 +50,15 @@ pub struct Events {
     /// Whether a receiver is configured.
     has_receiver: bool,
     counts: Mutex<OutboxCounts>,
-    recorded: Mutex<HashSet<(SaleId, SaleMilestone)>>,
+    milestones: Mutex<BTreeMap<(SaleId, SaleMilestone), Milestone>>,
     is_ledger_failing: AtomicBool,
+}
+
+/// What this process knows of one milestone.
+struct Milestone {
+    /// When it was noticed.
+    at: Timestamp,
+    is_recorded: bool,
 }
 
 /// One page of the feed.
@@ -76,7 +83,7 @@ impl Events {
             public_base,
             has_receiver,
             counts: Mutex::default(),
-            recorded: Mutex::default(),
+            milestones: Mutex::default(),
             is_ledger_failing: AtomicBool::new(false),
         }
     }
@@ -116,9 +123,10 @@ impl Events {
         });
     }
 
-    /// Numbers events for the feed, and counts what is not delivered.
-    pub(crate) async fn keep_up(&self) {
+    /// Records milestones, numbers events for the feed, and counts what is not delivered.
+    async fn keep_up(&self) {
         let done = async {
+            self.record_milestones().await?;
             self.outbox.number_events().await?;
             let counts = self.outbox.outbox_counts().await?;
             *self.counts.lock() = counts;
@@ -127,7 +135,10 @@ impl Events {
         match done.await {
             Ok(()) => self.is_ledger_failing.store(false, Ordering::Relaxed),
             Err(error) if !self.is_ledger_failing.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(%error, "cannot count the outbox; its metrics stand still until this succeeds");
+                tracing::warn!(
+                    %error,
+                    "cannot read the outbox; its metrics and the events of sales wait until this succeeds"
+                );
             }
             Err(_) => {}
         }
@@ -150,26 +161,35 @@ impl Events {
         oldest_at.map_or(Duration::ZERO, |at| self.clock.now().since(at))
     }
 
-    /// Records that the sale has reached these milestones. Any node may say so at any time; each is recorded
-    /// once.
-    ///
-    /// # Errors
-    /// [`CheckoutError::Ledger`]; repeating the call is safe.
-    pub async fn record_milestones(
-        &self,
-        sale: &SaleId,
-        milestones: &[SaleMilestone],
-    ) -> Result<(), CheckoutError> {
+    /// Takes note that the sale has reached these milestones; the upkeep records them. Any node may say so at
+    /// any time: each is recorded once.
+    pub fn note_milestones(&self, sale: &SaleId, milestones: &[SaleMilestone]) {
+        let mut noted = self.milestones.lock();
         for milestone in milestones {
-            let key = (sale.clone(), *milestone);
-            if self.recorded.lock().contains(&key) {
-                continue;
-            }
-            let (event, at) = (milestone.event(sale), self.clock.now());
+            noted
+                .entry((sale.clone(), *milestone))
+                .or_insert_with(|| Milestone {
+                    at: self.clock.now(),
+                    is_recorded: false,
+                });
+        }
+    }
+
+    /// Records the milestones that this process has not recorded yet, in their order.
+    async fn record_milestones(&self) -> Result<(), LedgerError> {
+        let open: Vec<_> = {
+            let noted = self.milestones.lock();
+            let open = noted.iter().filter(|(_, milestone)| !milestone.is_recorded);
+            open.map(|(key, milestone)| (key.clone(), milestone.at)).collect()
+        };
+        for ((sale, milestone), at) in open {
+            let event = milestone.event(&sale);
             self.outbox
-                .record_sale_event(sale, *milestone as i64, event, at)
+                .record_sale_event(&sale, milestone as i64, event, at)
                 .await?;
-            self.recorded.lock().insert(key);
+            if let Some(noted) = self.milestones.lock().get_mut(&(sale, milestone)) {
+                noted.is_recorded = true;
+            }
         }
         Ok(())
     }
@@ -224,7 +244,8 @@ impl Events {
     /// # Errors
     /// [`CheckoutError::Ledger`]; part of the range may be sent again then, and repeating the call is safe.
     pub async fn replay(&self, range: &ReplayRange) -> Result<u64, CheckoutError> {
-        self.outbox.number_events().await?;
+        // Only numbered events are replayed.
+        while self.outbox.number_events().await? > 0 {}
         let (mut events, mut after) = (0, Some(0));
         while let Some(position) = after {
             let step = self
