@@ -211,6 +211,8 @@ pub struct ShopSettings {
     /// Signed hand-offs: the shop signs its customer in and redirects them here with a short-lived JWT
     /// (HS256).
     pub handoff: HandoffSettings,
+    /// Events for the shop: what was sold, canceled and refunded (CloudEvents, signed as Standard Webhooks).
+    pub events: EventsSettings,
 }
 
 /// Signed hand-offs: the shop signs its customer in and redirects them here with a short-lived JWT (HS256).
@@ -223,6 +225,23 @@ pub struct HandoffSettings {
     pub audience: String,
     /// The secret shared with the shop, at least 32 bytes; empty disables hand-offs.
     pub secret: Secret,
+}
+
+/// Events for the shop: what was sold, canceled and refunded (CloudEvents, signed as Standard Webhooks).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsSettings {
+    /// Where the shop receives them, "https://..."; empty sends none, and the shop may read the feed.
+    pub url: String,
+    /// The secret shared with the receiver: whsec_ and the base64 of 24 to 64 random bytes.
+    pub secret: Secret,
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: u32,
+    /// Maximum number of requests at a time from one node, so that a sale never slows the shop down.
+    pub requests_max: u32,
+    /// The SHA-256 of the token with which the shop reads the feed at the admin listener, in hexadecimal
+    /// digits; `stagedoor operator-token` makes both.
+    pub feed_token: String,
 }
 
 /// From a hold to tickets.
