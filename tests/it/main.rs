@@ -43,6 +43,8 @@ mod process;
 mod roles;
 mod rolling;
 mod sale;
+mod shop_events;
+mod shop_receiver;
 mod two_nodes;
 mod wheelchair_seats;
 mod world;
