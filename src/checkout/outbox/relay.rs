@@ -4,15 +4,10 @@
 //! after another. The lease of a node that died ends by itself, and another node goes on. A failed event is
 //! sent again with growing pauses; the later events of its stream wait for it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use parking_lot::Mutex;
 
 use crate::{
     checkout::{
@@ -35,6 +30,9 @@ const RETRY_MAX: Duration = Duration::from_mins(10);
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// How often the ledger is asked for new events.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// An outage is over once no attempt has failed for this long, so that a receiver that fails now and then is
+/// logged once.
+const OUTAGE_ENDS_AFTER: Duration = Duration::from_mins(1);
 /// Pause after the ledger failed.
 const LEDGER_PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,8 +49,8 @@ pub(crate) struct Relay {
     pub(super) timeout: Duration,
     /// Requests at a time.
     pub(super) requests_max: u32,
-    /// Whether the last attempt failed, so that an outage is logged once.
-    pub(super) is_failing: AtomicBool,
+    /// When an attempt failed last, while an outage goes on.
+    pub(super) last_failure_at: Mutex<Option<Timestamp>>,
 }
 
 impl Relay {
@@ -173,33 +171,33 @@ impl Relay {
 
     /// One line when an outage begins, one when it ends, one for each dead letter.
     fn log(&self, leased: &LeasedEvent, outcome: &DeliveryOutcome) {
-        let is_failing = !matches!(outcome, DeliveryOutcome::Accepted);
-        let was_failing = self.is_failing.swap(is_failing, Ordering::Relaxed);
-        let event = &leased.event.id;
-        match outcome {
-            DeliveryOutcome::Accepted if was_failing => {
-                tracing::info!(%event, "the shop's receiver accepts events again");
+        let (event, now) = (&leased.event.id, self.clock.now());
+        let is_dead = match outcome {
+            DeliveryOutcome::Accepted => {
+                let mut last_failure_at = self.last_failure_at.lock();
+                if last_failure_at.is_some_and(|last| now.since(last) >= OUTAGE_ENDS_AFTER) {
+                    *last_failure_at = None;
+                    tracing::info!(%event, "the shop's receiver accepts events again");
+                }
+                return;
             }
-            DeliveryOutcome::Gone => tracing::error!(
+            DeliveryOutcome::Gone => true,
+            DeliveryOutcome::Failed(_) => self.after_failure(leased, now) == AfterFailure::Dead,
+        };
+        let is_new = self.last_failure_at.lock().replace(now).is_none();
+        if is_dead {
+            tracing::error!(
                 %event,
-                "the shop's receiver answered 410: a dead letter, which stops the later events of its order"
-            ),
-            DeliveryOutcome::Failed(error)
-                if self.after_failure(leased, self.clock.now()) == AfterFailure::Dead =>
-            {
-                tracing::error!(
-                    %event,
-                    error,
-                    "the shop's receiver did not accept an event for three days: a dead letter, which stops \
-                     the later events of its order"
-                );
-            }
-            DeliveryOutcome::Failed(error) if !was_failing => tracing::warn!(
+                ?outcome,
+                "an event for the shop is a dead letter and stops the later ones of its order: an operator \
+                must send it again or skip it"
+            );
+        } else if is_new {
+            tracing::warn!(
                 %event,
-                error,
+                ?outcome,
                 "the shop's receiver did not accept an event; retrying with growing pauses"
-            ),
-            DeliveryOutcome::Accepted | DeliveryOutcome::Failed(_) => {}
+            );
         }
     }
 }

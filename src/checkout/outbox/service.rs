@@ -115,7 +115,7 @@ impl Events {
             public_base: self.public_base.clone(),
             timeout: delivery.timeout,
             requests_max: delivery.requests_max,
-            is_failing: AtomicBool::new(false),
+            last_failure_at: Mutex::default(),
         });
         lifecycle.supervise("event relay", Duration::from_secs(1), move || {
             let relay = Arc::clone(&relay);
@@ -123,13 +123,15 @@ impl Events {
         });
     }
 
-    /// Records milestones, numbers events for the feed, and counts what is not delivered.
+    /// Records milestones, numbers events for the feed, and counts what a receiver has yet to accept.
     async fn keep_up(&self) {
         let done = async {
             self.record_milestones().await?;
             self.outbox.number_events().await?;
-            let counts = self.outbox.outbox_counts().await?;
-            *self.counts.lock() = counts;
+            if self.has_receiver {
+                let counts = self.outbox.outbox_counts().await?;
+                *self.counts.lock() = counts;
+            }
             Ok::<(), LedgerError>(())
         };
         match done.await {
@@ -147,11 +149,7 @@ impl Events {
     /// What was not delivered a moment ago. All zero without a receiver: then nothing is to be delivered.
     #[must_use]
     pub fn counts(&self) -> OutboxCounts {
-        if self.has_receiver {
-            *self.counts.lock()
-        } else {
-            OutboxCounts::default()
-        }
+        *self.counts.lock()
     }
 
     /// Age of the oldest undelivered event; zero without one.

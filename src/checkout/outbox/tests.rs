@@ -102,7 +102,7 @@ fn relay(outbox: Arc<dyn Outbox>, receiver: &Arc<FakeReceiver>, clock: &Arc<Manu
         public_base: "https://tickets.example/".into(),
         timeout: Duration::from_secs(5),
         requests_max: 4,
-        is_failing: AtomicBool::new(false),
+        last_failure_at: Mutex::default(),
     }
 }
 

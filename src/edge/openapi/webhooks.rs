@@ -6,9 +6,9 @@ use super::{event_examples, references::reference_to};
 use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, TicketEvent};
 
 const DESCRIPTION: &str = "\
-Sent to `shop.events.url`, signed as Standard Webhooks. Any 2xx accepts the event. 410 makes it a dead letter \
-at once; after any other answer, or none in time, it is sent again for three days. An `id` may arrive more \
-than once. The events of one order arrive in order.";
+Sent to `shop.events.url`, signed as Standard Webhooks. Any 2xx accepts the event. 410 makes it a dead \
+letter at once; after any other answer, or none in time, it is sent again for three days. An `id` may \
+arrive more than once. The events of one order arrive in order.";
 
 /// Adds the requests and their schemas to the document.
 pub(super) fn add(document: &mut Value) {

@@ -4,6 +4,8 @@
 mod decisions;
 mod delivery;
 mod feed;
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
 
