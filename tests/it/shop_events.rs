@@ -105,13 +105,9 @@ fn assert_complete(world: &World, receiver: &Receiver) {
         .lines()
         .find(|line| line.contains(BOOKED) && text.matches(*line).count() == 1)
         .expect("an event that came once");
-    let rest: String = text
-        .lines()
-        .filter(|line| *line != dropped)
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let rest: Vec<&str> = text.lines().filter(|line| *line != dropped).collect();
     let file = world.site().dir.join("dropped");
-    std::fs::write(&file, rest).unwrap();
+    std::fs::write(&file, rest.join("\n")).unwrap();
     let (is_same, said) = compare(world, &file);
     assert!(!is_same, "a dropped event is not noticed: {said}");
 }
@@ -180,7 +176,7 @@ async fn operators_decide(world: &World, receiver: &Receiver) {
     receiver.answer(ReceiverMode::Gone);
     let mut fan = Fan::admitted(world, 2).await;
     let order = bought(world, &mut fan, 1).await;
-    wait_for_gauge(world, 0, "stagedoor_outbox_dead_letters", |count| count == 1.0).await;
+    wait_for_gauge(world, 0, "stagedoor_outbox_dead_letters", |count| count > 0.0).await;
     receiver.answer(ReceiverMode::Accepts);
     let call = async |method: Method, path: &str, token: &str, body: String| {
         at_node(world, 0, method, path, Some(token), body).await
