@@ -16,6 +16,7 @@ use crate::{
     fan::Fan,
     operators::{KIM, at_node, with_operators},
     shop_receiver::{Receiver, ReceiverMode},
+    wheelchair_seats::seats_of,
     world::{SaleConfig, World},
 };
 
@@ -327,6 +328,44 @@ async fn a_receiver_that_misbehaves_costs_its_time_limit_only() {
             .all(|event| seen.iter().filter(|other| other["id"] == event["id"]).count() == 1),
         "2xx is accepted, whatever follows: {seen:#?}"
     );
+    world.assert_no_panic();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_tells_when_it_opened_sold_out_and_closed() {
+    let sale_config = SaleConfig {
+        seats: 40,
+        seats_per_customer_max: 8,
+        // The sale closes with it.
+        doors_open_in: Duration::from_secs(40),
+        ..SaleConfig::default()
+    };
+    let (world, receiver) = with_receiver(World::prepared(sale_config).await).await;
+    let reader = Fan::admitted(&world, 1).await;
+    let plan = reader
+        .call(Method::GET, &world.performance_path("plan"), None)
+        .await;
+    let plan = plan.expect(200);
+    let (others, kept) = seats_of(&plan);
+    for (seats, customer) in [others, kept].concat().chunks(8).zip(2..) {
+        let mut buyer = Fan::admitted(&world, customer).await;
+        let hold = buyer.hold(&world, seats).await.expect(201);
+        let paid = buyer.pay(hold["id"].as_str().unwrap(), "tok_ok").await;
+        paid.expect(201);
+    }
+    let kinds = ["opened", "sold_out", "closed"].map(|what| format!("stagedoor.sale.{what}.v1"));
+    for kind in &kinds {
+        receiver.wait_for_sale_event(kind).await;
+    }
+    wait_until_told(&world, 0).await;
+    let told: Vec<_> = receiver
+        .accepted()
+        .into_iter()
+        .filter(|event| event["data"]["order"].is_null())
+        .map(|event| event["type"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(told, kinds, "once, in order");
+    assert_complete(&world, &receiver);
     world.assert_no_panic();
 }
 
