@@ -15,12 +15,16 @@ use parking_lot::Mutex;
 
 use crate::app::build::Parts;
 use crate::{
+    checkout::SaleMilestone,
     edge::{BoxOfficeState, WaitingRoomState, overload::health::HealthWindow},
     kernel::{Clock, SaleId, VisitId},
-    ops::{config::Settings, reports},
+    ops::{
+        config::Settings,
+        reports::{self, ReportAccepted},
+    },
     platform::{http_client::HttpClient, shutdown::Lifecycle, signing::MacKeys},
     seating::Seating,
-    waiting_room::{BoxOfficeHealth, BoxOfficeReport, ZoneStock},
+    waiting_room::{BoxOfficeHealth, BoxOfficeReport, Phase, ZoneStock},
 };
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
@@ -117,17 +121,33 @@ impl Reporter {
         for sale in self.box_office.app.sales.keys() {
             let report = self.report(sale, paying.clone(), health);
             let ended_count = report.ended.len();
-            let is_accepted = match &self.destination {
-                Destination::Local(waiting_room) => waiting_room
-                    .room(sale)
-                    .map(|room| room.receive_report(report))
-                    .is_some(),
+            let phase = match &self.destination {
+                Destination::Local(waiting_room) => waiting_room.room(sale).map(|room| {
+                    room.receive_report(report);
+                    room.admission_settings().phase
+                }),
                 Destination::Remote(remote) => remote.send(sale, &report).await,
             };
-            if is_accepted && let Some(ended) = self.state.lock().ended.get_mut(sale) {
+            let Some(phase) = phase else { continue };
+            if let Some(ended) = self.state.lock().ended.get_mut(sale) {
                 ended.drain(..ended_count);
             }
+            self.note_milestones(sale, phase);
         }
+    }
+
+    /// Takes note of what the phase says about the sale, for the shop.
+    fn note_milestones(&self, sale: &SaleId, phase: Phase) {
+        let milestones: &[SaleMilestone] = match phase {
+            Phase::Scheduled | Phase::Prequeue | Phase::Drawing | Phase::Paused => &[],
+            Phase::OnSale => &[SaleMilestone::Opened],
+            Phase::SoldOut => &[SaleMilestone::Opened, SaleMilestone::SoldOut],
+            Phase::Closed => &[SaleMilestone::Closed],
+        };
+        self.box_office
+            .checkout
+            .events()
+            .note_milestones(sale, milestones);
     }
 
     fn report(&self, sale: &SaleId, paying: Vec<VisitId>, health: BoxOfficeHealth) -> BoxOfficeReport {
@@ -154,9 +174,9 @@ impl Reporter {
 }
 
 impl RemoteFeed {
-    /// Sends one report to all waiting rooms; returns whether any has accepted it, which is enough because
-    /// they share their state. A failed report is not repeated: the next one includes it.
-    async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> bool {
+    /// Sends one report to all waiting rooms; returns the sale's phase if any has accepted it, which is
+    /// enough because they share their state. A failed report is not repeated: the next one includes it.
+    async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> Option<Phase> {
         let body: Bytes = serde_json::to_vec(report)
             .expect("our own wire types are JSON")
             .into();
@@ -167,7 +187,7 @@ impl RemoteFeed {
                 .map(|(name, base)| self.post_report(name, base, sale, &authorization, body.clone())),
         )
         .await;
-        accepted.contains(&true)
+        accepted.into_iter().flatten().next()
     }
 
     async fn post_report(
@@ -177,7 +197,7 @@ impl RemoteFeed {
         sale: &SaleId,
         authorization: &HeaderValue,
         body: Bytes,
-    ) -> bool {
+    ) -> Option<Phase> {
         let headers = [
             (header::AUTHORIZATION, authorization.clone()),
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -190,18 +210,18 @@ impl RemoteFeed {
                 .map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
         };
-        let error_text = match response {
-            Ok(response) if response.status.is_success() => None,
-            Ok(response) => Some(format!("responded {}", response.status)),
-            Err(error) => Some(error),
-        };
+        let phase = response.and_then(|response| match response.json::<ReportAccepted>() {
+            Ok(accepted) if response.status.is_success() => Ok(accepted.phase),
+            _ => Err(format!("responded {}", response.status)),
+        });
+        let error_text = phase.as_ref().err();
         let outcome = if error_text.is_none() {
             "accepted"
         } else {
             "failed"
         };
         metrics::counter!("stagedoor_box_office_reports_total", "outcome" => outcome).increment(1);
-        match &error_text {
+        match error_text {
             Some(error_text) if self.failing.lock().insert(name.to_owned()) => {
                 tracing::warn!(
                     waiting_room = name,
@@ -217,7 +237,7 @@ impl RemoteFeed {
             }
             _ => {}
         }
-        error_text.is_none()
+        phase.ok()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Builds the parts that a process's roles need, each from its settings.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
@@ -14,7 +14,7 @@ use crate::{
         lifecycles::Lifecycles,
         roles::Roles,
     },
-    checkout::{self, Checkout, LedgerLocation},
+    checkout::{self, Checkout, EventDelivery, LedgerLocation, WebhookReceiver},
     edge::{AppState, BoxOfficeState, DemoLogin, EndedVisits, SaleInfo, WaitingRoomState},
     kernel::{Clock, Entropy, OsEntropy, SaleId},
     ops::{
@@ -22,6 +22,7 @@ use crate::{
         plans,
     },
     platform::{
+        http_client::TrustStore,
         keys::{self, Keys, MASTER_KEY_BYTES_MIN},
         redis::{Redis, RedisConfig},
         text_file::read_text,
@@ -276,7 +277,7 @@ async fn open_box_office(
             &context.entropy,
             &lifecycle,
         )?),
-        publisher: None,
+        events: event_delivery(settings, &context.clock)?,
         lifecycle,
         ledger_lifecycle: context.lifecycles.writers.clone(),
     };
@@ -335,6 +336,23 @@ async fn open_redis(config: RedisConfig, key: &'static str) -> anyhow::Result<Re
         .await
         .with_context(|| format!("{key} (or store.redis.url)"))?;
     Ok(redis)
+}
+
+/// The shop's receiver; `None` when none is configured.
+fn event_delivery(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Option<EventDelivery>> {
+    let section = &settings.shop.events;
+    if section.url.is_empty() {
+        return Ok(None);
+    }
+    let timeout = Duration::from_millis(u64::from(section.timeout_ms));
+    let (url, secret) = (&section.url, section.secret.expose());
+    let trust_store = TrustStore::system();
+    let receiver = WebhookReceiver::new(url, secret, timeout, &trust_store, Arc::clone(clock));
+    Ok(Some(EventDelivery {
+        receiver: Arc::new(receiver.context("shop.events")?),
+        timeout,
+        requests_max: section.requests_max,
+    }))
 }
 
 fn ledger_location(settings: &Settings) -> LedgerLocation {

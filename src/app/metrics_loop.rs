@@ -78,6 +78,7 @@ impl Recorded {
         if let Some(box_office) = &self.box_office {
             record_seats(box_office);
             record_orders(box_office);
+            record_outbox(box_office);
         }
     }
 }
@@ -130,6 +131,17 @@ fn record_orders(box_office: &BoxOfficeState) {
                 .absolute(count);
         }
         metrics::gauge!("stagedoor_orders_in_progress", "sale" => sale).set(as_f64(orders.in_progress));
+    }
+}
+
+fn record_outbox(box_office: &BoxOfficeState) {
+    let events = box_office.checkout.events();
+    let counts = events.counts();
+    metrics::gauge!("stagedoor_outbox_undelivered_events").set(as_f64(counts.undelivered));
+    metrics::gauge!("stagedoor_outbox_dead_letters").set(as_f64(counts.dead));
+    metrics::gauge!("stagedoor_outbox_oldest_event_age_seconds").set(events.oldest_age().as_secs_f64());
+    for outcome in ["accepted", "failed", "dead"] {
+        metrics::counter!("stagedoor_outbox_deliveries_total", "outcome" => outcome).increment(0);
     }
 }
 

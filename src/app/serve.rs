@@ -146,6 +146,7 @@ async fn serve_process(
         parts.waiting_room.clone(),
         parts.box_office.clone(),
         &settings.operators,
+        &settings.shop.events.feed_token,
         wrong_tokens,
     );
     box_office_feed::start(&parts, &settings, &lifecycles.background)?;

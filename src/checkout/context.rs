@@ -7,7 +7,6 @@ use parking_lot::Mutex;
 use crate::checkout::{
     ledger::port::{LeaseRequest, Ledger, LedgerError},
     order_limiter::OrderLimiter,
-    outbox::EventPublisher,
     payment::PaymentGateway,
     saga::{retry_policy::RetryPolicy, running_orders::RunningOrders},
     seats::port::Seats,
@@ -45,7 +44,6 @@ pub(crate) struct CheckoutContext {
     pub(crate) keys: Keys,
     pub(crate) seats: Arc<dyn Seats>,
     pub(crate) gateway: Arc<dyn PaymentGateway>,
-    pub(crate) publisher: Option<Arc<dyn EventPublisher>>,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) retry_policy: RetryPolicy,

@@ -31,7 +31,12 @@ pub mod webhooks;
 pub use self::{
     errors::{CheckoutError, OpenError},
     order::{HistoryEntry, OrderState, OrderView, PaymentAction},
-    outbox::EventPublisher,
+    outbox::{
+        event::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, SaleMilestone, TicketEvent},
+        port::{DeadLetter, EventId, OutboxCounts, ReplayRange},
+        receiver::{InvalidReceiver, WebhookReceiver, receiver_url, webhook_secret},
+        service::{EventDelivery, Events, FeedPage},
+    },
     outcomes::{CancelOutcome, OperatorCancellation, PlaceOrder, PlaceOutcome, WebhookOutcome},
     service::{Checkout, Deps, LedgerLocation},
     tickets::{Ticket, TicketClaims, qr_png, qr_svg, verify_ticket},

@@ -9,7 +9,10 @@ use crate::checkout::{
     ledger::{port::Ledger, postgres::PostgresLedger, sqlite::SqliteLedger},
     order::{HistoryEntry, Order, OrderState, OrderView},
     order_limiter::OrderLimiter,
-    outbox::EventPublisher,
+    outbox::{
+        port::Outbox,
+        service::{EventDelivery, Events},
+    },
     outcomes::{CancelOutcome, OperatorCancellation, PlaceOrder, PlaceOutcome, WebhookOutcome},
     payment::PaymentGateway,
     placement,
@@ -39,8 +42,8 @@ pub struct Deps {
     pub seats: Arc<dyn Seats>,
     /// The payment gateway.
     pub gateway: Arc<dyn PaymentGateway>,
-    /// Receiver of order events, if there is one.
-    pub publisher: Option<Arc<dyn EventPublisher>>,
+    /// Where events are sent; without it they wait, and can be read in the feed.
+    pub events: Option<EventDelivery>,
     /// Lifecycle of running orders and of the reconciler.
     pub lifecycle: Lifecycle,
     /// Lifecycle of the ledger's writer, which must end after the running orders.
@@ -62,6 +65,7 @@ pub enum LedgerLocation {
 /// Checkout of a box office: places, tracks and cancels orders.
 pub struct Checkout {
     pub(super) context: Arc<CheckoutContext>,
+    events: Arc<Events>,
 }
 
 impl Checkout {
@@ -71,15 +75,18 @@ impl Checkout {
     /// # Errors
     /// [`OpenError`]: the ledger cannot be opened, or its content cannot be restored.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
-        let ledger: Arc<dyn Ledger> = match &deps.ledger {
+        match &deps.ledger {
             LedgerLocation::File(file) => {
-                Arc::new(SqliteLedger::open(file, &deps.node_name, &deps.ledger_lifecycle).await?)
+                let ledger = SqliteLedger::open(file, &deps.node_name, &deps.ledger_lifecycle).await?;
+                let ledger = Arc::new(ledger);
+                Self::open_on(config, deps, Arc::clone(&ledger) as _, ledger).await
             }
             LedgerLocation::Postgres { url } => {
-                Arc::new(PostgresLedger::open(url, &deps.node_name, Arc::clone(&deps.entropy)).await?)
+                let ledger = PostgresLedger::open(url, &deps.node_name, Arc::clone(&deps.entropy)).await?;
+                let ledger = Arc::new(ledger);
+                Self::open_on(config, deps, Arc::clone(&ledger) as _, ledger).await
             }
-        };
-        Self::open_on(config, deps, ledger).await
+        }
     }
 
     /// As [`Checkout::open`], on a ledger that is already open.
@@ -87,7 +94,14 @@ impl Checkout {
         config: Config,
         deps: Deps,
         ledger: Arc<dyn Ledger>,
+        outbox: Arc<dyn Outbox>,
     ) -> Result<Arc<Self>, OpenError> {
+        let events = Arc::new(Events::new(
+            outbox,
+            Arc::clone(&deps.clock),
+            config.issuer.clone(),
+            deps.events.is_some(),
+        ));
         let context = Arc::new(CheckoutContext {
             retry_policy: RetryPolicy::from_timeouts(config.gateway_timeout, config.payment_timeout),
             config,
@@ -96,7 +110,6 @@ impl Checkout {
             keys: deps.keys,
             seats: deps.seats,
             gateway: deps.gateway,
-            publisher: deps.publisher,
             ledger,
             lifecycle: deps.lifecycle,
             running_orders: RunningOrders::default(),
@@ -110,7 +123,14 @@ impl Checkout {
             context.retry_policy.reconcile_interval,
             move || recovery::reconcile(Arc::clone(&reconciled)),
         );
-        Ok(Arc::new(Self { context }))
+        events.start(deps.events, &context.entropy, &context.lifecycle);
+        Ok(Arc::new(Self { context, events }))
+    }
+
+    /// The events for the shop.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// Buys the content of a hold. Waits for the outcome as long as configured; the order continues in any

@@ -47,7 +47,7 @@ pub struct PerformanceKey {
 }
 
 /// A seat as it is sold: its labels in the venue and its price.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SeatInfo {
     /// The seat's id in the seating plan.
     pub guid: String,

@@ -16,6 +16,10 @@ pub mod operations {}
 #[doc = include_str!("shop.md")]
 pub mod shop {}
 
+/// What the shop hears of orders and sales, and what its receiver does.
+#[doc = include_str!("events.md")]
+pub mod events {}
+
 /// The random draw, and how to verify it.
 #[doc = include_str!("fair_draw.md")]
 pub mod fair_draw {}

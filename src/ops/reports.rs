@@ -8,19 +8,22 @@ use std::{
 };
 
 use axum::{
+    Json,
     body::Body,
     extract::{Path, State},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     edge::errors::problem::{Problem, ProblemType},
     kernel::SaleId,
     platform::signing::{MacKeys, base64url, from_base64url},
-    waiting_room::{BoxOfficeReport, WaitingRoom},
+    waiting_room::{BoxOfficeReport, Phase, WaitingRoom},
 };
 
 /// A report with 20,000 payments in progress has about 800 kB.
@@ -37,6 +40,13 @@ struct OpenFeed {
     keys: MacKeys,
     /// The sequence number of the last report, by sale and source.
     last_sequences: Mutex<HashMap<(SaleId, String), u64>>,
+}
+
+/// Answer to a report.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReportAccepted {
+    /// Phase of the sale.
+    pub phase: Phase,
 }
 
 impl BoxOfficeFeed {
@@ -93,7 +103,7 @@ pub(super) async fn accept_report(
     Path(sale): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<ReportAccepted>, Problem> {
     let feed = feed.0.get().ok_or_else(|| {
         Problem::new(ProblemType::TemporarilyUnavailable)
             .detail("no waiting room is open here")
@@ -124,7 +134,8 @@ pub(super) async fn accept_report(
     if feed.is_newer(&sale, &report) {
         room.receive_report(report);
     }
-    Ok(StatusCode::NO_CONTENT)
+    let phase = room.admission_settings().phase;
+    Ok(Json(ReportAccepted { phase }))
 }
 
 impl OpenFeed {

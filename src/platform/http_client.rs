@@ -56,6 +56,9 @@ impl TrustStore {
     }
 }
 
+/// How long a body that nothing depends on may take, so that its connection can be used again.
+const UNUSED_BODY_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// A client with a connection pool. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
@@ -158,18 +161,9 @@ impl HttpClient {
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Response, CallError> {
-        let mut request = http::Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        request.headers_mut().extend(headers.iter().cloned());
+        let request = request(method, uri, headers, body);
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|e| {
-                if e.is_connect() {
-                    CallError::NotSent
-                } else {
-                    CallError::ConnectionLost
-                }
-            })?;
+            let response = self.client.request(request).await.map_err(|e| not_answered(&e))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, self.response_bytes_max)
                 .collect()
@@ -185,6 +179,30 @@ impl HttpClient {
         tokio::time::timeout(self.timeout, exchange)
             .await
             .unwrap_or(Err(CallError::Timeout(self.timeout)))
+    }
+
+    /// Sends a `POST` of which only the response's status counts. Redirects are not followed. A body that is
+    /// larger than the limit, or slow, is not read to its end: its connection is closed.
+    ///
+    /// # Errors
+    /// [`CallError`] when no status has arrived within the time limit.
+    pub async fn post_for_status(
+        &self,
+        uri: Uri,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<StatusCode, CallError> {
+        let response = tokio::time::timeout(
+            self.timeout,
+            self.client.request(request(Method::POST, uri, headers, body)),
+        )
+        .await
+        .map_err(|_| CallError::Timeout(self.timeout))?
+        .map_err(|e| not_answered(&e))?;
+        let (head, body) = response.into_parts();
+        let rest = Limited::new(body, self.response_bytes_max).collect();
+        let _ = tokio::time::timeout(self.timeout.min(UNUSED_BODY_TIMEOUT), rest).await;
+        Ok(head.status)
     }
 
     /// Sends a `POST` with a JSON body.
@@ -205,5 +223,26 @@ impl HttpClient {
             HeaderValue::from_static("application/json"),
         ));
         self.send(Method::POST, uri, &all, body.into()).await
+    }
+}
+
+fn request(
+    method: Method,
+    uri: Uri,
+    headers: &[(HeaderName, HeaderValue)],
+    body: Bytes,
+) -> http::Request<Full<Bytes>> {
+    let mut request = http::Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    request.headers_mut().extend(headers.iter().cloned());
+    request
+}
+
+fn not_answered(error: &hyper_util::client::legacy::Error) -> CallError {
+    if error.is_connect() {
+        CallError::NotSent
+    } else {
+        CallError::ConnectionLost
     }
 }

@@ -44,6 +44,8 @@ mod process;
 mod roles;
 mod rolling;
 mod sale;
+mod shop_events;
+mod shop_receiver;
 mod shop_sign_in;
 mod two_nodes;
 mod wheelchair_seats;

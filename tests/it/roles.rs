@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 use stagedoor::kernel::Clock;
 use testkit::Nginx;
 use tokio::{
@@ -59,6 +60,18 @@ async fn queue_status(world: &World) -> Value {
         .expect(200)
 }
 
+/// Types of the sale's events in the ledger.
+async fn sales_events(world: &World) -> Vec<String> {
+    let file = format!("sqlite:{}?mode=ro", world.data().join("ledger.db").display());
+    let mut db = SqliteConnection::connect(&file).await.unwrap();
+    let kinds = sqlx::query_scalar("SELECT kind FROM outbox WHERE stream = sale")
+        .fetch_all(&mut db)
+        .await
+        .unwrap();
+    db.close().await.unwrap();
+    kinds
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn passes_and_reports_cross_between_separate_roles() {
     let sale_config = SaleConfig {
@@ -101,6 +114,15 @@ async fn passes_and_reports_cross_between_separate_roles() {
             world.clock.monotonic() < until,
             "the status does not show the sold seats: {}",
             queue_status(&world).await
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    // The box office learns from the answers to its reports that the sale has opened, and tells the shop.
+    while sales_events(&world).await != ["stagedoor.sale.opened.v1"] {
+        assert!(
+            world.clock.monotonic() < until + Duration::from_secs(10),
+            "no event of the sale"
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

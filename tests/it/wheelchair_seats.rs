@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The names of a plan's seats: those that any visitor can have, and those kept for wheelchairs.
-fn seats_of(plan: &Value) -> (Vec<&str>, Vec<&str>) {
+pub fn seats_of(plan: &Value) -> (Vec<&str>, Vec<&str>) {
     let zones = plan["zones"].as_array().unwrap().iter();
     let rows = zones.flat_map(|zone| zone["rows"].as_array().unwrap());
     let (mut others, mut kept) = (Vec::new(), Vec::new());

@@ -163,25 +163,10 @@ pub struct NewTicket {
 /// An event for the shop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Kind of the event, for instance `order.booked`.
+    /// Type of the event, for instance `stagedoor.order.booked.v1`.
     pub kind: &'static str,
     /// JSON object.
     pub data: String,
-}
-
-/// An event in the outbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutboxRow {
-    /// The order that the event is about.
-    pub order: OrderId,
-    /// 1 for the order's first event, growing by one.
-    pub sequence: i64,
-    /// Kind of the event, for instance `order.booked`.
-    pub kind: String,
-    /// JSON object.
-    pub data: String,
-    /// When the event happened.
-    pub at: Timestamp,
 }
 
 /// One entry of an order's saga log.
@@ -269,14 +254,24 @@ pub trait Ledger: Send + Sync + 'static {
         at: Timestamp,
     ) -> Result<bool, LedgerError>;
 
-    /// The money was captured: the order is paid.
-    async fn record_capture(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError>;
+    /// The money was captured: the order is paid, and the event is written.
+    async fn record_capture(
+        &self,
+        lease: FencedLease,
+        event: NewEvent,
+        at: Timestamp,
+    ) -> Result<(), LedgerError>;
 
     /// The tickets were delivered.
     async fn record_delivery(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError>;
 
-    /// Voids the tickets; the order is being refunded.
-    async fn void_tickets(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError>;
+    /// Voids the tickets, with an event for each; the order is being refunded. Nothing is written twice.
+    async fn void_tickets(
+        &self,
+        lease: FencedLease,
+        events: Vec<NewEvent>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError>;
 
     /// Deletes the order's claims and restores the buyer's quota.
     async fn release_claims(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError>;
@@ -314,14 +309,6 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Records a webhook. Returns true if it was not recorded before.
     async fn record_webhook(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError>;
-
-    /// Marks an outbox row as delivered.
-    async fn record_event_delivery(
-        &self,
-        order: OrderId,
-        sequence: i64,
-        at: Timestamp,
-    ) -> Result<(), LedgerError>;
 
     /// Sets when the payment of a closed order is looked up next; `None` for never.
     async fn schedule_payment_check(
@@ -381,9 +368,6 @@ pub trait Ledger: Send + Sync + 'static {
         only: Option<(&PerformanceKey, &[String])>,
         keep_until: Timestamp,
     ) -> Result<Vec<ClaimedSeats>, LedgerError>;
-
-    /// The order's events that are not delivered yet, in order.
-    async fn undelivered_events(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError>;
 
     /// Closed orders whose payment is due to be looked up.
     async fn payments_to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError>;

@@ -6,12 +6,12 @@
 use crate::checkout::{
     ledger::port::ClaimOutcome,
     order::{OrderState, Reason},
+    outbox::event::{ORDER_REFUNDED, order_event},
     saga::{
         engine::{SagaTable, Step, StepOutcome, StepResult},
-        publish::PUBLISH,
         purchase::{AUTHORIZE, BOOK, CAPTURE, DELIVER},
         refund::refund_or_void,
-        step_context::{StepContext, order_event},
+        step_context::StepContext,
     },
 };
 
@@ -28,7 +28,6 @@ pub(crate) static LATE_MONEY: SagaTable<StepContext> = SagaTable {
         BOOK,
         CAPTURE,
         DELIVER,
-        PUBLISH,
     ],
 };
 
@@ -58,7 +57,7 @@ async fn refund_and_close(step: &StepContext) -> StepResult {
     let order = step.order().await?;
     let ledger = &step.checkout.ledger;
     ledger.release_claims(step.lease, step.now()).await?;
-    let event = Some(order_event(&order, "order.refunded"));
+    let event = Some(order_event(&order, ORDER_REFUNDED));
     let state = order.reason.unwrap_or(Reason::LateMoney).final_state();
     ledger
         .close_order(step.lease, state, event, None, step.now())

@@ -3,7 +3,6 @@
 pub(crate) mod cancellation;
 pub(crate) mod engine;
 pub(crate) mod late_money;
-pub(crate) mod publish;
 pub(crate) mod purchase;
 pub(crate) mod recovery;
 pub(crate) mod refund;

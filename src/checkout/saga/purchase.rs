@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use crate::checkout::{
     ledger::port::{ClaimOutcome, LedgerError},
     order::{Order, OrderState, Reason},
+    outbox::event::{ORDER_BOOKED, ORDER_PAID, order_event},
     payment::{AuthorizeOutcome, CardToken, Charge, LookupOutcome, PaymentState, SettleOutcome},
     saga::{
         engine::{SagaTable, Step, StepOutcome, StepResult},
-        publish::PUBLISH,
         refund::{REFUND, refund_or_void},
-        step_context::{StepContext, order_event},
+        step_context::StepContext,
     },
     seats::port::{BeginOutcome, SeatsError},
     tickets,
@@ -36,7 +36,6 @@ pub(crate) static PURCHASE: SagaTable<StepContext> = SagaTable {
         BOOK,
         CAPTURE,
         DELIVER,
-        PUBLISH,
     ],
 };
 
@@ -311,7 +310,7 @@ async fn show_deadline(step: &StepContext, order: &Order, deadline: Timestamp) {
 async fn book(step: &StepContext) -> StepResult {
     let order = step.order().await?;
     let tickets = tickets::new_tickets(&order, step.checkout.entropy.as_ref());
-    let event = order_event(&order, "order.booked");
+    let event = order_event(&order, ORDER_BOOKED);
     if !step
         .checkout
         .ledger
@@ -364,7 +363,8 @@ async fn capture(step: &StepContext) -> StepResult {
 
 async fn record_paid(step: &StepContext, order: &Order) -> Result<(), LedgerError> {
     let (checkout, now) = (&step.checkout, step.now());
-    checkout.ledger.record_capture(step.lease, now).await?;
+    let event = order_event(order, ORDER_PAID);
+    checkout.ledger.record_capture(step.lease, event, now).await?;
     checkout
         .counters
         .add(&order.performance_key.sale, |counts| counts.paid += 1);

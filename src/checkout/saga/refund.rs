@@ -4,11 +4,11 @@
 
 use crate::checkout::{
     order::{OrderState, Reason},
+    outbox::event::{ORDER_CANCELED, ORDER_REFUNDED, order_event, ticket_voided},
     payment::{LookupOutcome, PaymentState, SettleOutcome},
     saga::{
         engine::{SagaTable, Step, StepOutcome, StepResult},
-        publish::PUBLISH,
-        step_context::{StepContext, order_event},
+        step_context::StepContext,
     },
 };
 
@@ -37,12 +37,18 @@ pub(crate) static REFUND: SagaTable<StepContext> = SagaTable {
             undo: None,
             history_keys: ["history.releasing", "history.released", "history.releasing"],
         },
-        PUBLISH,
     ],
 };
 
 async fn void_tickets(step: &StepContext) -> StepResult {
-    step.checkout.ledger.void_tickets(step.lease, step.now()).await?;
+    let ledger = &step.checkout.ledger;
+    let order = step.order().await?;
+    let events = ledger.tickets(order.id).await?;
+    let events = events
+        .into_iter()
+        .map(|ticket| ticket_voided(&order, ticket.id, ticket.seat))
+        .collect();
+    ledger.void_tickets(step.lease, events, step.now()).await?;
     Ok(StepOutcome::Done)
 }
 
@@ -106,9 +112,9 @@ async fn release_seats(step: &StepContext) -> StepResult {
     }
     let reason = order.reason.clone().unwrap_or(Reason::CanceledByBuyer);
     let kind = if reason.final_state() == OrderState::Canceled {
-        "order.canceled"
+        ORDER_CANCELED
     } else {
-        "order.refunded"
+        ORDER_REFUNDED
     };
     let event = Some(order_event(&order, kind));
     checkout

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::checkout::{
     context::CheckoutContext,
-    ledger::port::{FencedLease, LedgerError, NewEvent},
+    ledger::port::{FencedLease, LedgerError},
     order::Order,
     payment::CardToken,
     saga::running_orders::RunningOrder,
@@ -49,21 +49,5 @@ impl StepContext {
     pub(crate) async fn order(&self) -> Result<Order, LedgerError> {
         let order = self.checkout.ledger.order(self.lease.order).await?;
         order.ok_or_else(|| LedgerError::Unavailable("an order in progress is not in the ledger".into()))
-    }
-}
-
-/// The event `kind` about this order, as the shop receives it.
-pub(crate) fn order_event(order: &Order, kind: &'static str) -> NewEvent {
-    let data = serde_json::json!({
-        "order": order.id,
-        "sale": order.performance_key.sale,
-        "performance": order.performance_key.performance,
-        "buyer": order.buyer.as_str(),
-        "seats": order.seat_ids(),
-        "total": order.total,
-    });
-    NewEvent {
-        kind,
-        data: data.to_string(),
     }
 }

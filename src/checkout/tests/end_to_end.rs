@@ -79,7 +79,7 @@ async fn open(
         node_name: "a".into(),
         seats: seats.clone(),
         gateway: Arc::new(gateway.clone()),
-        publisher: None,
+        events: None,
         lifecycle: lifecycle.clone(),
         ledger_lifecycle: lifecycle.clone(),
     };

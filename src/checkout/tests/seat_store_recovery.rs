@@ -33,7 +33,7 @@ const A_MOMENT: Duration = Duration::from_millis(10);
 
 /// What all nodes share besides Redis.
 struct Environment {
-    ledger: Arc<dyn Ledger>,
+    ledger: Arc<SqliteLedger>,
     clock: Arc<dyn Clock>,
     gateway: Arc<FakeGateway>,
     plan: Arc<Plan>,
@@ -128,13 +128,18 @@ impl Environment {
             node_name: "a".into(),
             seats,
             gateway: Arc::new(CrashingGateway(Arc::clone(&self.gateway), CrashPoint::never())),
-            publisher: None,
+            events: None,
             lifecycle: self.lifecycle.clone(),
             ledger_lifecycle: self.lifecycle.clone(),
         };
-        let checkout = Checkout::open_on(config, deps, Arc::clone(&self.ledger))
-            .await
-            .unwrap();
+        let checkout = Checkout::open_on(
+            config,
+            deps,
+            Arc::clone(&self.ledger) as _,
+            Arc::clone(&self.ledger) as _,
+        )
+        .await
+        .unwrap();
         Node {
             checkout,
             performance,

@@ -27,6 +27,7 @@ pub mod sign_in;
 pub use self::request::NoFields;
 use self::response::{CachedBody, cacheable, private_json};
 pub(crate) use self::{
+    params::Query,
     request::parse_object,
     response::{HandlerResult, task_failed},
 };

@@ -6,6 +6,7 @@
 //! operation and every operation a route, and that every example is valid against its schema.
 
 mod draw;
+pub(crate) mod event_examples;
 pub(crate) mod examples;
 pub mod operation;
 mod orders;
@@ -19,6 +20,7 @@ pub mod security;
 mod sign_in;
 #[cfg(test)]
 pub(crate) mod tests;
+mod webhooks;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -53,10 +55,12 @@ pub fn public_document() -> Value {
         ("orders", "Paying for a hold, and what became of it."),
         (
             "integration",
-            "For other programs: reverse proxies, ticket readers, payment gateways.",
+            "For other programs: reverse proxies, ticket readers, payment gateways, the shop's receiver.",
         ),
     ];
-    build("stagedoor", DESCRIPTION, &tags, routes, operations())
+    let mut document = build("stagedoor", DESCRIPTION, &tags, routes, operations());
+    webhooks::add(&mut document);
+    document
 }
 
 /// Every operation of the public API.

@@ -15,6 +15,8 @@ pub enum Credential {
     AdmissionPass,
     /// An operator's token.
     Operator,
+    /// The token with which the shop reads the feed of events.
+    FeedReader,
     /// The MAC of a box office's report.
     BoxOfficeMac,
     /// The payment gateway's signature.
@@ -29,6 +31,7 @@ impl Credential {
             Self::QueueToken => &["queue_token", "queue_token_cookie"],
             Self::AdmissionPass => &["admission_pass", "admission_pass_cookie"],
             Self::Operator => &["operator"],
+            Self::FeedReader => &["feed_reader"],
             Self::BoxOfficeMac => &["box_office_mac"],
             Self::GatewaySignature => &["gateway_signature"],
         }
@@ -70,6 +73,7 @@ fn schemes() -> Value {
         "admission_pass_cookie":
             api_key("cookie", "sd_pass_{sale}", "The same pass as a cookie, one for each sale."),
         "operator": bearer("operator token", "An operator's token, made by `stagedoor operator-token`."),
+        "feed_reader": bearer("feed token", "The shop's token of the feed, `shop.events.feed_token`."),
         "box_office_mac": bearer(
             "KEY_ID.MAC",
             "MAC of sale and body under the installation's own keys; only its box offices can make it.",

@@ -75,6 +75,18 @@ fn examples_of_the_public_document_are_valid() {
     assert!(check_examples(&public_document()) > 150);
 }
 
+#[test]
+fn examples_of_webhooks_are_valid() {
+    let document = public_document();
+    let webhooks: Vec<_> = members(&document["webhooks"]).collect();
+    assert_eq!(webhooks.len(), 8);
+    for (kind, webhook) in webhooks {
+        let content = &webhook["post"]["requestBody"]["content"]["application/cloudevents+json"];
+        assert_eq!(content["example"]["type"], **kind);
+        check(&document, &content["schema"], &content["example"], kind);
+    }
+}
+
 /// Checks that a table of routes and the descriptions of operations have the same ids, each once.
 pub(crate) fn agree<'a>(routes: impl Iterator<Item = &'a str>, operations: &[OperationDoc]) {
     let routed: Vec<&str> = routes.collect();

@@ -17,15 +17,16 @@ use axum::{
     body::Bytes,
     extract::{FromRequestParts, RawPathParams, rejection::BytesRejection},
 };
-use http::{StatusCode, header, request::Parts};
+use http::{StatusCode, request::Parts};
 
 use crate::{
     edge::{
         errors::problem::{Problem, ProblemType},
-        overload::{client_ip::Peer, rate_limit::IpRateLimit},
+        overload::rate_limit::IpRateLimit,
         state::{BoxOfficeState, WaitingRoomState},
     },
     kernel::{Entropy, SaleId},
+    ops::admin::operator_call::OperatorCall,
     platform::signing::{base64url, hex, sha256},
     waiting_room::{
         ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, AdmissionSettings, CommandOutcome, CommandRefusal,
@@ -36,31 +37,37 @@ use crate::{
 /// A command is a few words.
 pub(super) const COMMAND_BYTES_MAX: usize = 4 * 1024;
 const TOKEN_LEN: usize = 32;
+/// Stands for the shop where an operator's name does.
+const FEED_READER: &str = "the shop's feed reader";
 
 /// Serves operators once the parts of the process are open; until then it answers 503. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct OperatorApi(Arc<OnceLock<OpenParts>>);
+pub struct OperatorApi(pub(super) Arc<OnceLock<OpenParts>>);
 
-struct OpenParts {
+pub(super) struct OpenParts {
     /// `None` without this role.
     waiting_room: Option<WaitingRoomState>,
     /// `None` without this role.
-    box_office: Option<BoxOfficeState>,
+    pub(super) box_office: Option<BoxOfficeState>,
     /// Name of the operator by the SHA-256 of the token, in hexadecimal digits. A token is 256 random bits,
     /// so neither its unsalted hash nor the time of a lookup reveals anything about it.
     names: BTreeMap<String, String>,
+    /// The SHA-256 of the token with which the shop reads the feed; empty without one.
+    feed_token: String,
     /// Wrong tokens of each peer.
     wrong_tokens: IpRateLimit,
 }
 
 impl OperatorApi {
-    /// Lets the operators (name -> SHA-256 of the token) act on these parts from now on. A peer that exceeds
-    /// `wrong_tokens` is refused unseen for a while.
+    /// Lets the operators (name -> SHA-256 of the token) act on these parts from now on, and the shop read
+    /// the feed with the token of the hash `feed_token`. A peer that exceeds `wrong_tokens` is refused unseen
+    /// for a while.
     pub fn open(
         &self,
         waiting_room: Option<WaitingRoomState>,
         box_office: Option<BoxOfficeState>,
         operators: &BTreeMap<String, String>,
+        feed_token: &str,
         wrong_tokens: IpRateLimit,
     ) {
         let names = operators
@@ -71,6 +78,7 @@ impl OperatorApi {
             waiting_room,
             box_office,
             names,
+            feed_token: feed_token.to_ascii_lowercase(),
             wrong_tokens,
         };
         if self.0.set(parts).is_err() {
@@ -87,15 +95,20 @@ impl OperatorApi {
 }
 
 impl OpenParts {
-    /// The name of the operator whose token this is.
-    fn operator(&self, peer: IpAddr, token: &str) -> Result<String, Problem> {
+    /// The name of the operator whose token this is; with `may_read_feed` also [`FEED_READER`].
+    pub(super) fn operator(&self, peer: IpAddr, token: &str, may_read_feed: bool) -> Result<String, Problem> {
         self.wrong_tokens.take(peer).map_err(|wait| {
             record_refusal(peer, "too_many");
             Problem::new(ProblemType::TooManyRequests)
                 .detail("too many wrong tokens from this address; none is looked at for a while")
                 .retry_after_s(wait.as_secs() + 1)
         })?;
-        let Some(name) = self.names.get(&hex(&sha256(token.as_bytes()))) else {
+        let hash = hex(&sha256(token.as_bytes()));
+        if may_read_feed && self.feed_token == hash {
+            self.wrong_tokens.give_back(peer);
+            return Ok(FEED_READER.to_owned());
+        }
+        let Some(name) = self.names.get(&hash) else {
             record_refusal(peer, "wrong_token");
             return Err(Problem::new(ProblemType::WrongCredentials).detail("not the token of an operator"));
         };
@@ -154,31 +167,9 @@ impl FromRequestParts<OperatorApi> for OperatorAuth {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &OperatorApi) -> Result<Self, Problem> {
-        let open = api.0.get().ok_or_else(|| {
-            Problem::new(ProblemType::TemporarilyUnavailable)
-                .detail("the sales are not open yet")
-                .retry_after_s(1)
-        })?;
-        let authorization = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| {
-            Problem::new(ProblemType::SignInRequired)
-                .detail("an operator's token is required: Authorization: Bearer TOKEN")
-        })?;
-        let token = authorization
-            .to_str()
-            .ok()
-            .and_then(|text| text.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map_or("", |(_, token)| token.trim());
-        let Some(Peer(peer)) = parts.extensions.get() else {
-            return Err(Problem::internal("an operator's call", &"its peer is unknown"));
-        };
-        let operator = open.operator(*peer, token)?;
+        let OperatorCall { operator, api } = OperatorCall::read(parts, api, false)?;
         let sale = path_param(parts, "sale").await.ok_or_else(no_such_sale)?;
-        Ok(Self {
-            operator,
-            sale,
-            api: api.clone(),
-        })
+        Ok(Self { operator, sale, api })
     }
 }
 
@@ -275,7 +266,7 @@ pub(super) fn unreadable(error: &BytesRejection) -> Problem {
 }
 
 /// Roles may run in processes of their own; the operator has to ask another one.
-fn not_served_here(part: &'static str) -> Problem {
+pub(super) fn not_served_here(part: &'static str) -> Problem {
     Problem::new(ProblemType::NotFound).detail(format!("this process has no {part}: ask one that has"))
 }
 

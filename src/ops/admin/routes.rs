@@ -12,6 +12,7 @@ use crate::{
     },
     ops::{
         admin::{
+            events,
             listener::{self, ProcessState, Readiness},
             operators::{self, COMMAND_BYTES_MAX, OperatorApi},
             orders,
@@ -80,6 +81,36 @@ pub static ADMIN_ROUTES: &[Route<AdminHandler>] = {
             "/v1/admin/sales/{sale}/orders/{order}/cancel",
             "cancel_order_by_operator",
             Operators(|m| on(m, orders::cancel).layer(DefaultBodyLimit::max(COMMAND_BYTES_MAX))),
+        ),
+        Route::new(
+            GET,
+            "/v1/admin/events",
+            "get_events",
+            Operators(|m| on(m, events::feed)),
+        ),
+        Route::new(
+            POST,
+            "/v1/admin/events/replay",
+            "replay_events",
+            Operators(|m| on(m, events::replay).layer(DefaultBodyLimit::max(COMMAND_BYTES_MAX))),
+        ),
+        Route::new(
+            GET,
+            "/v1/admin/dead-letters",
+            "get_dead_letters",
+            Operators(|m| on(m, events::dead_letters)),
+        ),
+        Route::new(
+            POST,
+            "/v1/admin/dead-letters/{event}/resend",
+            "resend_dead_letter",
+            Operators(|m| on(m, events::resend)),
+        ),
+        Route::new(
+            POST,
+            "/v1/admin/dead-letters/{event}/skip",
+            "skip_dead_letter",
+            Operators(|m| on(m, events::skip)),
         ),
     ]
 };

@@ -23,8 +23,9 @@ pub use self::{
     sales::{DrawSettings, PerformanceSettings, QueueOrder, SaleSettings, SignIn},
     secrets::{DatabaseUrl, Secret},
     sections::{
-        CheckoutSettings, DataSettings, GatewayKind, GatewaySettings, HandoffSettings, KeysSettings,
-        LimitSettings, LogFormat, LogSettings, ProofOfWorkSettings, ServerSettings, Settings, ShopSettings,
+        CheckoutSettings, DataSettings, EventsSettings, GatewayKind, GatewaySettings, HandoffSettings,
+        KeysSettings, LimitSettings, LogFormat, LogSettings, ProofOfWorkSettings, ServerSettings, Settings,
+        ShopSettings,
     },
     storage::{
         BoxOfficeSettings, DatabaseLocation, DatabaseSettings, OwnRedisSettings, RedisSettings, StoreKind,

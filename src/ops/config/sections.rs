@@ -242,6 +242,8 @@ pub struct ShopSettings {
     pub session_hours: u32,
     /// Signed hand-offs: the shop signs its customer in and sends them here with a short-lived JWT.
     pub handoff: HandoffSettings,
+    /// Events for the shop: what was sold, canceled and refunded (CloudEvents, signed as Standard Webhooks).
+    pub events: EventsSettings,
 }
 
 /// Signed hand-offs: the shop signs its customer in and sends them here with a short-lived JWT.
@@ -262,6 +264,23 @@ pub struct HandoffSettings {
     pub sign_in_url: String,
     /// Origins of the shop's pages whose forms may bring a hand-off, such as "https://shop.example".
     pub origins: Vec<String>,
+}
+
+/// Events for the shop: what was sold, canceled and refunded (CloudEvents, signed as Standard Webhooks).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsSettings {
+    /// Where the shop receives them, "https://..."; empty sends none, and the shop may read the feed.
+    pub url: String,
+    /// The secret shared with the receiver: whsec_ and the base64 of 24 to 64 random bytes.
+    pub secret: Secret,
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: u32,
+    /// Maximum number of requests at a time from one node, so that a sale never slows the shop down.
+    pub requests_max: u32,
+    /// The SHA-256 of the token with which the shop reads the feed at the admin listener, in hexadecimal
+    /// digits; `stagedoor operator-token` makes both.
+    pub feed_token: String,
 }
 
 /// From a hold to tickets.

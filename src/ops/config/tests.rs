@@ -1,6 +1,7 @@
 //! Loading, overriding and showing configurations.
 
 mod checks;
+mod events;
 mod nodes;
 mod shop;
 
@@ -247,6 +248,11 @@ fn secrets_are_never_shown() {
         (
             "STAGEDOOR__SHOP__HANDOFF__SECRET",
             "hush-hush-hush-hush-hush-hush-hush",
+        ),
+        ("STAGEDOOR__SHOP__EVENTS__URL", "https://shop.example/events"),
+        (
+            "STAGEDOOR__SHOP__EVENTS__SECRET",
+            "whsec_hushhushhushhushhushhushhushhush",
         ),
         ("STAGEDOOR__SHOP__HANDOFF__ISSUER", "shop"),
         ("STAGEDOOR__SHOP__HANDOFF__AUDIENCE", "stagedoor"),

@@ -248,6 +248,26 @@ const METRICS: &[Metric] = &[
         "stagedoor_box_office_reports_total",
         "Reports to waiting rooms in other processes, by outcome.",
     ),
+    gauge(
+        "stagedoor_outbox_undelivered_events",
+        Unit::Count,
+        "Events that are still to be sent to the shop, dead letters included; 0 without a receiver.",
+    ),
+    gauge(
+        "stagedoor_outbox_dead_letters",
+        Unit::Count,
+        "Events that are not sent any more, each of which stops the later ones of its order; an operator \
+        must send it again or skip it.",
+    ),
+    gauge(
+        "stagedoor_outbox_oldest_event_age_seconds",
+        Unit::Seconds,
+        "Age of the oldest event that is still to be sent to the shop; 0 without one.",
+    ),
+    counter(
+        "stagedoor_outbox_deliveries_total",
+        "Attempts to deliver an event to the shop, by outcome: `accepted`, `failed` (sent again), `dead`.",
+    ),
     // Databases and the shop
     seconds(
         "db_client_operation_duration_seconds",

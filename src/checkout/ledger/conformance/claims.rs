@@ -1,9 +1,15 @@
 //! Claims: one owner per seat, the quota, and booking.
 
-use super::fixtures::{Request, at, event, lease_request, open, performance_key, position, tickets};
+use super::fixtures::{
+    Request, at, event, events_of, lease_request, open, performance_key, position, tickets,
+};
 use crate::checkout::{
     ledger::port::{ClaimOutcome, Ledger, SagaStart},
     order::{Order, OrderState, Reason},
+    outbox::{
+        event::{ORDER_BOOKED, ORDER_CANCELED, ORDER_PAID, TICKET_VOIDED},
+        port::Outbox,
+    },
     types::ClaimedSeats,
 };
 
@@ -92,12 +98,12 @@ pub(super) async fn the_quota_is_enforced_and_restored(ledger: &dyn Ledger) {
     );
 }
 
-pub(super) async fn booking_happens_once_with_tickets_and_event(ledger: &dyn Ledger) {
+pub(super) async fn booking_happens_once_with_tickets_and_events<L: Ledger + Outbox>(ledger: &L) {
     let lease = open(ledger, &Request::new(8, &["B-1", "B-2"])).await;
     ledger.claim(lease, 4, at(0)).await.unwrap();
     assert!(
         !ledger
-            .book(lease, tickets(&["B-1", "B-2"]), event("order.booked"), at(1))
+            .book(lease, tickets(&["B-1", "B-2"]), event(ORDER_BOOKED), at(1))
             .await
             .unwrap(),
         "not before the claims are locked"
@@ -107,28 +113,32 @@ pub(super) async fn booking_happens_once_with_tickets_and_event(ledger: &dyn Led
     for _ in 0..2 {
         assert!(
             ledger
-                .book(lease, tickets(&["B-1", "B-2"]), event("order.booked"), at(2))
+                .book(lease, tickets(&["B-1", "B-2"]), event(ORDER_BOOKED), at(2))
                 .await
                 .unwrap()
         );
     }
     assert_eq!(ledger.tickets(lease.order).await.unwrap().len(), 2);
-    let events = ledger.undelivered_events(lease.order).await.unwrap();
-    assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1]);
-    ledger.record_capture(lease, at(3)).await.unwrap();
+    for _ in 0..2 {
+        ledger
+            .record_capture(lease, event(ORDER_PAID), at(3))
+            .await
+            .unwrap();
+    }
     assert_eq!(
         ledger.order(lease.order).await.unwrap().unwrap().state,
         OrderState::Paid
     );
-    ledger.record_event_delivery(lease.order, 1, at(3)).await.unwrap();
-    assert_eq!(ledger.undelivered_events(lease.order).await.unwrap(), []);
-    ledger.void_tickets(lease, at(4)).await.unwrap();
+    for _ in 0..2 {
+        let events = vec![event(TICKET_VOIDED), event(TICKET_VOIDED)];
+        ledger.void_tickets(lease, events, at(4)).await.unwrap();
+    }
     assert_eq!(ledger.tickets(lease.order).await.unwrap(), []);
     ledger
         .close_order(
             lease,
             OrderState::Canceled,
-            Some(event("order.canceled")),
+            Some(event(ORDER_CANCELED)),
             None,
             at(5),
         )
@@ -138,21 +148,26 @@ pub(super) async fn booking_happens_once_with_tickets_and_event(ledger: &dyn Led
         .close_order(
             lease,
             OrderState::Canceled,
-            Some(event("order.canceled")),
+            Some(event(ORDER_CANCELED)),
             None,
             at(5),
         )
         .await
         .unwrap();
+    let events = events_of(ledger, lease.order).await;
+    let kinds: Vec<_> = events
+        .iter()
+        .map(|event| (event.id.sequence, event.kind.as_str()))
+        .collect();
     assert_eq!(
-        ledger
-            .undelivered_events(lease.order)
-            .await
-            .unwrap()
-            .iter()
-            .map(|event| event.sequence)
-            .collect::<Vec<_>>(),
-        [2]
+        kinds,
+        [
+            (1, ORDER_BOOKED),
+            (2, ORDER_PAID),
+            (3, TICKET_VOIDED),
+            (4, TICKET_VOIDED),
+            (5, ORDER_CANCELED)
+        ]
     );
 }
 
@@ -164,7 +179,7 @@ pub(super) async fn nothing_is_booked_without_claims(ledger: &dyn Ledger) {
     assert!(!ledger.lock_claims(lease).await.unwrap());
     assert!(
         !ledger
-            .book(lease, tickets(&["N-1"]), event("order.booked"), at(1))
+            .book(lease, tickets(&["N-1"]), event(ORDER_BOOKED), at(1))
             .await
             .unwrap()
     );
@@ -213,7 +228,7 @@ pub(super) async fn claims_are_listed_for_a_restart(ledger: &dyn Ledger) {
     assert_eq!(some[0].seats.len(), 2, "a claim is listed with all its seats");
     ledger.lock_claims(lease).await.unwrap();
     ledger
-        .book(lease, tickets(&["R-1", "R-2"]), event("order.booked"), at(1))
+        .book(lease, tickets(&["R-1", "R-2"]), event(ORDER_BOOKED), at(1))
         .await
         .unwrap();
     assert!(of(ledger.claims(None, at(7)).await.unwrap()).unwrap().booked);

@@ -7,6 +7,7 @@ use crate::{
             Position, Progress,
         },
         order::Reason,
+        outbox::port::{Outbox, OutboxEvent},
         types::{HeldSeats, PerformanceKey, SeatInfo},
     },
     kernel::{Currency, HoldId, Money, OrderId, OsEntropy, Subject, Timestamp, VisitId},
@@ -72,6 +73,14 @@ pub(crate) fn event(kind: &'static str) -> NewEvent {
         kind,
         data: "{}".into(),
     }
+}
+
+/// The events of an order, in the order of the feed.
+pub(crate) async fn events_of(outbox: &dyn Outbox, order: OrderId) -> Vec<OutboxEvent> {
+    outbox.number_events().await.unwrap();
+    let all = outbox.events_after(0, u32::MAX >> 1).await.unwrap();
+    let of_order = |(_, event): (i64, OutboxEvent)| (event.order() == Some(order)).then_some(event);
+    all.into_iter().filter_map(of_order).collect()
 }
 
 pub(crate) fn tickets(seats: &[&str]) -> Vec<NewTicket> {

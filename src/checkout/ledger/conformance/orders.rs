@@ -9,6 +9,7 @@ use crate::{
     checkout::{
         ledger::port::{FencedLease, Ledger, LedgerError, OpenOutcome, Position, SagaStart, SeatStoreEpoch},
         order::{OrderState, Reason},
+        outbox::event::ORDER_BOOKED,
         outcomes::OperatorCancellation,
         types::PerformanceKey,
     },
@@ -148,7 +149,7 @@ pub(super) async fn an_order_that_awaits_its_buyer_is_undone_for_good(ledger: &d
     let cancel = || ledger.start_saga(waiting.order, start.clone(), lease_request("b", 2));
     assert_eq!(cancel().await.unwrap().unwrap().position, undone);
     assert!(cancel().await.unwrap().is_none(), "once");
-    let booked = ledger.book(waiting, tickets(&["B-2"]), event("order.booked"), at(3));
+    let booked = ledger.book(waiting, tickets(&["B-2"]), event(ORDER_BOOKED), at(3));
     assert!(matches!(booked.await, Err(LedgerError::LeaseLost)));
     let due = ledger
         .lease_due_sagas(lease_request("c", 5_000), false, 1_000)

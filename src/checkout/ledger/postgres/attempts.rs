@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::{inbox::append_event, journal, leases::check_lease, transaction::TxResult};
+use super::{journal, leases::check_lease, outbox::append_event, transaction::TxResult};
 use crate::{
     checkout::{
         ledger::port::{ClaimOutcome, FencedLease, LedgerError, NewEvent, NewTicket},
@@ -215,7 +215,12 @@ pub(super) async fn book(
     Ok(true)
 }
 
-pub(super) async fn record_capture(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> TxResult<()> {
+pub(super) async fn record_capture(
+    db: &mut PgConnection,
+    lease: FencedLease,
+    event: NewEvent,
+    at: Timestamp,
+) -> TxResult<()> {
     check_lease(db, lease).await?;
     let id = lease.order.to_string();
     let done = sqlx::query(
@@ -227,6 +232,7 @@ pub(super) async fn record_capture(db: &mut PgConnection, lease: FencedLease, at
     .execute(&mut *db)
     .await?;
     if done.rows_affected() == 1 {
+        append_event(db, &id, &event, at).await?;
         journal::append(db, &id, "captured", at).await?;
     }
     Ok(())
@@ -246,14 +252,24 @@ pub(super) async fn record_delivery(
     Ok(())
 }
 
-pub(super) async fn void_tickets(db: &mut PgConnection, lease: FencedLease, at: Timestamp) -> TxResult<()> {
+pub(super) async fn void_tickets(
+    db: &mut PgConnection,
+    lease: FencedLease,
+    events: Vec<NewEvent>,
+    at: Timestamp,
+) -> TxResult<()> {
     check_lease(db, lease).await?;
     let id = lease.order.to_string();
-    sqlx::query("UPDATE ticket SET voided_at = $2 WHERE order_id = $1 AND voided_at IS NULL")
+    let voided = sqlx::query("UPDATE ticket SET voided_at = $2 WHERE order_id = $1 AND voided_at IS NULL")
         .bind(&id)
         .bind(at.as_millis())
         .execute(&mut *db)
         .await?;
+    if voided.rows_affected() > 0 {
+        for event in &events {
+            append_event(db, &id, event, at).await?;
+        }
+    }
     let done = sqlx::query(
         "UPDATE orders SET state = 'refunding', updated_at = $2 WHERE id = $1 AND state != 'refunding'",
     )

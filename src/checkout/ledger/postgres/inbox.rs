@@ -1,14 +1,10 @@
-//! Single rows: webhooks received, events to deliver and delivered, payments to look up, epochs of the seat
-//! stores.
+//! Single rows: webhooks received, payments to look up, epochs of the seat stores.
 
 use sqlx::{PgConnection, Row};
 
 use super::transaction::TxResult;
 use crate::{
-    checkout::{
-        ledger::port::{NewEvent, SeatStoreEpoch},
-        types::PerformanceKey,
-    },
+    checkout::{ledger::port::SeatStoreEpoch, types::PerformanceKey},
     kernel::{OrderId, Timestamp},
 };
 
@@ -26,23 +22,6 @@ pub(crate) async fn record_webhook(
             .execute(db)
             .await?;
     Ok(done.rows_affected() == 1)
-}
-
-pub(crate) async fn record_event_delivery(
-    db: &mut PgConnection,
-    order: OrderId,
-    sequence: i64,
-    at: Timestamp,
-) -> TxResult<()> {
-    sqlx::query(
-        "UPDATE outbox SET delivered_at = $3 WHERE order_id = $1 AND sequence = $2 AND delivered_at IS NULL",
-    )
-    .bind(order.to_string())
-    .bind(sequence)
-    .bind(at.as_millis())
-    .execute(db)
-    .await?;
-    Ok(())
 }
 
 pub(crate) async fn schedule_payment_check(
@@ -104,24 +83,4 @@ pub(crate) async fn advance_epoch(
     .execute(&mut *db)
     .await?;
     seat_store_epoch(db, performance_key).await
-}
-
-/// Appends to the order's outbox, whose saga row is locked.
-pub(super) async fn append_event(
-    db: &mut PgConnection,
-    order: &str,
-    event: &NewEvent,
-    at: Timestamp,
-) -> TxResult<()> {
-    sqlx::query(
-        "INSERT INTO outbox (order_id, sequence, kind, data, at)
-         SELECT $1, COALESCE(MAX(sequence), 0) + 1, $2, $3, $4 FROM outbox WHERE order_id = $1",
-    )
-    .bind(order)
-    .bind(event.kind)
-    .bind(&event.data)
-    .bind(at.as_millis())
-    .execute(db)
-    .await?;
-    Ok(())
 }

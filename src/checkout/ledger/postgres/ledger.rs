@@ -13,8 +13,8 @@ use crate::{
     checkout::{
         ledger::port::{
             ClaimOutcome, FencedLease, IdempotencyRecord, LeaseRequest, LeasedSaga, Ledger, LedgerError,
-            NewEvent, NewOrder, NewTicket, OpenOutcome, OutboxRow, Progress, SagaLogEntry, SagaStart,
-            SeatStoreEpoch, TicketRow,
+            NewEvent, NewOrder, NewTicket, OpenOutcome, Progress, SagaLogEntry, SagaStart, SeatStoreEpoch,
+            TicketRow,
         },
         order::{Order, OrderState},
         types::{ClaimedSeats, PerformanceKey},
@@ -33,7 +33,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// The ledger in schema `stagedoor_ledger` of a PostgreSQL database.
 pub struct PostgresLedger {
     node_name: String,
-    db: Database,
+    pub(super) db: Database,
     bulk: Database,
 }
 
@@ -122,11 +122,16 @@ impl Ledger for PostgresLedger {
             .await?)
     }
 
-    async fn record_capture(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
+    async fn record_capture(
+        &self,
+        lease: FencedLease,
+        event: NewEvent,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
         Ok(self
             .db
-            .write((lease, at), |db, (lease, at)| {
-                Box::pin(attempts::record_capture(db, lease, at))
+            .write((lease, event, at), |db, (lease, event, at)| {
+                Box::pin(attempts::record_capture(db, lease, event, at))
             })
             .await?)
     }
@@ -140,11 +145,16 @@ impl Ledger for PostgresLedger {
             .await?)
     }
 
-    async fn void_tickets(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
+    async fn void_tickets(
+        &self,
+        lease: FencedLease,
+        events: Vec<NewEvent>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
         Ok(self
             .db
-            .write((lease, at), |db, (lease, at)| {
-                Box::pin(attempts::void_tickets(db, lease, at))
+            .write((lease, events, at), |db, (lease, events, at)| {
+                Box::pin(attempts::void_tickets(db, lease, events, at))
             })
             .await?)
     }
@@ -230,21 +240,6 @@ impl Ledger for PostgresLedger {
             .db
             .write_once(given, |db, (gateway, event, at)| {
                 Box::pin(inbox::record_webhook(db, gateway, event, at))
-            })
-            .await?)
-    }
-
-    async fn record_event_delivery(
-        &self,
-        order: OrderId,
-        sequence: i64,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let given = (order, sequence, at);
-        Ok(self
-            .db
-            .write(given, |db, (order, sequence, at)| {
-                Box::pin(inbox::record_event_delivery(db, order, sequence, at))
             })
             .await?)
     }
@@ -367,13 +362,6 @@ impl Ledger for PostgresLedger {
             .read(given, |db, (performance_key, seats, keep_until)| {
                 Box::pin(reads::claims(db, performance_key, seats, keep_until))
             })
-            .await?)
-    }
-
-    async fn undelivered_events(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
-        Ok(self
-            .db
-            .read(id, |db, id| Box::pin(reads::undelivered_events(db, id)))
             .await?)
     }
 

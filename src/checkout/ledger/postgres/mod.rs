@@ -10,6 +10,7 @@ mod journal;
 mod leases;
 mod ledger;
 mod open_order;
+mod outbox;
 mod reads;
 mod rows;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     checkout::{
-        ledger::port::{IdempotencyRecord, OutboxRow, SagaLogEntry, TicketRow},
+        ledger::port::{IdempotencyRecord, SagaLogEntry, TicketRow},
         order::Order,
         types::{ClaimedSeats, PerformanceKey},
     },
@@ -170,27 +170,6 @@ pub(super) async fn all_claims(db: &mut PgConnection, keep_until: Timestamp) -> 
     .fetch_all(db)
     .await?;
     rows.iter().map(claimed).collect()
-}
-
-pub(super) async fn undelivered_events(db: &mut PgConnection, id: OrderId) -> TxResult<Vec<OutboxRow>> {
-    let rows = sqlx::query(
-        "SELECT sequence, kind, data, at FROM outbox WHERE order_id = $1
-        AND delivered_at IS NULL ORDER BY sequence",
-    )
-    .bind(id.to_string())
-    .fetch_all(db)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(OutboxRow {
-                order: id,
-                sequence: row.try_get("sequence")?,
-                kind: row.try_get("kind")?,
-                data: row.try_get("data")?,
-                at: time(row, "at")?,
-            })
-        })
-        .collect()
 }
 
 pub(super) async fn payments_to_check(

@@ -16,6 +16,10 @@ use crate::{
             port::{ClaimOutcome, Ledger, LedgerError, OpenOutcome},
         },
         order::OrderState,
+        outbox::{
+            conformance::outbox_conformance,
+            event::{ORDER_BOOKED, ORDER_PAID},
+        },
     },
     kernel::OsEntropy,
 };
@@ -36,6 +40,20 @@ async fn a_ledger() -> (Postgres, String) {
 async fn passes_the_conformance_suite() {
     let (_server, url) = a_ledger().await;
     conformance::all(&node(&url, "a").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_the_conformance_suite_of_the_outbox() {
+    let server = Postgres::start().await.unwrap();
+    let mut databases = 0;
+    outbox_conformance!({
+        databases += 1;
+        let url = server
+            .create_database(&format!("outbox_{databases}"))
+            .await
+            .unwrap();
+        node(&url, "a").await
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -338,7 +356,7 @@ async fn an_unreachable_server_is_reported_in_time_and_returns() {
             .book(
                 lease,
                 fixtures::tickets(&["Z-1", "Z-2"]),
-                fixtures::event("order.booked"),
+                fixtures::event(ORDER_BOOKED),
                 at(2)
             )
             .await
@@ -379,12 +397,12 @@ async fn a_killed_server_keeps_every_answer_that_it_gave() {
                     until_answered(|| ledger.book(
                         lease,
                         tickets.clone(),
-                        fixtures::event("order.booked"),
+                        fixtures::event(ORDER_BOOKED),
                         at(2)
                     ))
                     .await
                 );
-                until_answered(|| ledger.record_capture(lease, at(3))).await;
+                until_answered(|| ledger.record_capture(lease, fixtures::event(ORDER_PAID), at(3))).await;
             } else {
                 assert_eq!(claimed, ClaimOutcome::SeatsTaken);
             }
@@ -415,8 +433,8 @@ async fn a_killed_server_keeps_every_answer_that_it_gave() {
             "what was answered is stored"
         );
         assert_eq!(
-            ledger.undelivered_events(lease.order).await.unwrap().len(),
-            tickets,
+            fixtures::events_of(ledger.as_ref(), lease.order).await.len(),
+            2 * tickets,
             "exactly once"
         );
         sold += tickets;

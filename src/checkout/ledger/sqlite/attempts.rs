@@ -2,7 +2,7 @@
 
 use sqlx::{Row, SqliteConnection};
 
-use super::{inbox::append_event, journal, leases::check_lease};
+use super::{journal, leases::check_lease, outbox::append_event};
 use crate::{
     checkout::{
         ledger::port::{ClaimOutcome, FencedLease, LedgerError, NewEvent, NewTicket},
@@ -210,6 +210,7 @@ pub(super) async fn book(
 pub(super) async fn record_capture(
     db: &mut SqliteConnection,
     lease: FencedLease,
+    event: NewEvent,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
     let id = lease.order.to_string();
@@ -226,6 +227,7 @@ pub(super) async fn record_capture(
     if done.rows_affected() == 0 {
         check_lease(db, lease).await
     } else {
+        append_event(db, &id, &event, at).await?;
         journal::append(db, &id, "captured", at).await
     }
 }
@@ -255,15 +257,21 @@ pub(super) async fn record_delivery(
 pub(super) async fn void_tickets(
     db: &mut SqliteConnection,
     lease: FencedLease,
+    events: Vec<NewEvent>,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
     check_lease(db, lease).await?;
     let id = lease.order.to_string();
-    sqlx::query("UPDATE ticket SET voided_at = ?2 WHERE order_id = ?1 AND voided_at IS NULL")
+    let voided = sqlx::query("UPDATE ticket SET voided_at = ?2 WHERE order_id = ?1 AND voided_at IS NULL")
         .bind(&id)
         .bind(at.as_millis())
         .execute(&mut *db)
         .await?;
+    if voided.rows_affected() > 0 {
+        for event in &events {
+            append_event(db, &id, event, at).await?;
+        }
+    }
     let done = sqlx::query(
         "UPDATE orders SET state = 'refunding', updated_at = ?2 WHERE id = ?1 AND state != 'refunding'",
     )

@@ -15,8 +15,8 @@ use crate::{
     checkout::{
         ledger::port::{
             ClaimOutcome, FencedLease, IdempotencyRecord, LeaseRequest, LeasedSaga, Ledger, LedgerError,
-            NewEvent, NewOrder, NewTicket, OpenOutcome, OutboxRow, Progress, SagaLogEntry, SagaStart,
-            SeatStoreEpoch, TicketRow,
+            NewEvent, NewOrder, NewTicket, OpenOutcome, Progress, SagaLogEntry, SagaStart, SeatStoreEpoch,
+            TicketRow,
         },
         order::{Order, OrderState},
         types::{ClaimedSeats, PerformanceKey},
@@ -67,6 +67,11 @@ impl SqliteLedger {
             writer,
             reader,
         })
+    }
+
+    /// Connections that cannot write.
+    pub(super) fn reader(&self) -> &SqlitePool {
+        &self.reader
     }
 
     pub(super) async fn write<T, F>(&self, job: F) -> Result<T, LedgerError>
@@ -134,8 +139,13 @@ impl Ledger for SqliteLedger {
             .await
     }
 
-    async fn record_capture(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::record_capture(db, lease, at)))
+    async fn record_capture(
+        &self,
+        lease: FencedLease,
+        event: NewEvent,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.write(move |db| Box::pin(attempts::record_capture(db, lease, event, at)))
             .await
     }
 
@@ -144,8 +154,13 @@ impl Ledger for SqliteLedger {
             .await
     }
 
-    async fn void_tickets(&self, lease: FencedLease, at: Timestamp) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(attempts::void_tickets(db, lease, at)))
+    async fn void_tickets(
+        &self,
+        lease: FencedLease,
+        events: Vec<NewEvent>,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.write(move |db| Box::pin(attempts::void_tickets(db, lease, events, at)))
             .await
     }
 
@@ -203,16 +218,6 @@ impl Ledger for SqliteLedger {
     async fn record_webhook(&self, gateway: &str, event: &str, at: Timestamp) -> Result<bool, LedgerError> {
         let (gateway, event) = (gateway.to_owned(), event.to_owned());
         self.write(move |db| Box::pin(inbox::record_webhook(db, gateway, event, at)))
-            .await
-    }
-
-    async fn record_event_delivery(
-        &self,
-        order: OrderId,
-        sequence: i64,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
-        self.write(move |db| Box::pin(inbox::record_event_delivery(db, order, sequence, at)))
             .await
     }
 
@@ -286,10 +291,6 @@ impl Ledger for SqliteLedger {
         keep_until: Timestamp,
     ) -> Result<Vec<ClaimedSeats>, LedgerError> {
         reads::claims(&self.reader, only, keep_until).await
-    }
-
-    async fn undelivered_events(&self, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
-        reads::undelivered_events(&self.reader, id).await
     }
 
     async fn payments_to_check(&self, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, LedgerError> {

@@ -6,6 +6,7 @@ mod journal;
 mod leases;
 mod ledger;
 mod open_order;
+mod outbox;
 mod reads;
 mod rows;
 mod seat_store_epoch;

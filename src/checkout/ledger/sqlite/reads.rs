@@ -5,7 +5,7 @@ use sqlx::{Row, SqlitePool};
 use super::rows::{order_of, parse, subject, time};
 use crate::{
     checkout::{
-        ledger::port::{IdempotencyRecord, LedgerError, OutboxRow, SagaLogEntry, TicketRow},
+        ledger::port::{IdempotencyRecord, LedgerError, SagaLogEntry, TicketRow},
         order::Order,
         types::{ClaimedSeats, PerformanceKey},
     },
@@ -159,27 +159,6 @@ pub(super) async fn claims(
                     .map_err(|e| LedgerError::Unavailable(format!("stored seats: {e}")))?,
                 booked: row.try_get("booked")?,
                 until: time(row, "until")?,
-            })
-        })
-        .collect()
-}
-
-pub(super) async fn undelivered_events(db: &SqlitePool, id: OrderId) -> Result<Vec<OutboxRow>, LedgerError> {
-    let rows = sqlx::query(
-        "SELECT sequence, kind, data, at FROM outbox WHERE order_id = ?1
-        AND delivered_at IS NULL ORDER BY sequence",
-    )
-    .bind(id.to_string())
-    .fetch_all(db)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(OutboxRow {
-                order: id,
-                sequence: row.try_get("sequence")?,
-                kind: row.try_get("kind")?,
-                data: row.try_get("data")?,
-                at: time(row, "at")?,
             })
         })
         .collect()

@@ -2,9 +2,12 @@
 
 use super::SqliteLedger;
 use crate::{
-    checkout::ledger::{
-        conformance::{self, fixtures},
-        port::LedgerError,
+    checkout::{
+        ledger::{
+            conformance::{self, fixtures},
+            port::LedgerError,
+        },
+        outbox::conformance::outbox_conformance,
     },
     platform::shutdown::Lifecycle,
 };
@@ -44,4 +47,17 @@ async fn the_order_journal_is_append_only() {
             .await;
         assert!(matches!(tried, Err(LedgerError::Unavailable(_))), "{forbidden}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_the_conformance_suite_of_the_outbox() {
+    let lifecycle = Lifecycle::new();
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = 0;
+    outbox_conformance!({
+        files += 1;
+        let file = dir.path().join(format!("{files}.db"));
+        SqliteLedger::open(&file, "a", &lifecycle).await.unwrap()
+    });
+    lifecycle.stop();
 }

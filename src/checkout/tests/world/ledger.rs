@@ -9,8 +9,8 @@ use crate::{
     checkout::{
         ledger::port::{
             ClaimOutcome, FencedLease, IdempotencyRecord, LeaseRequest, LeasedSaga, Ledger, LedgerError,
-            NewEvent, NewOrder, NewTicket, OpenOutcome, OutboxRow, Progress, SagaLogEntry, SagaStart,
-            SeatStoreEpoch, TicketRow,
+            NewEvent, NewOrder, NewTicket, OpenOutcome, Progress, SagaLogEntry, SagaStart, SeatStoreEpoch,
+            TicketRow,
         },
         order::{Order, OrderState},
         types::{ClaimedSeats, PerformanceKey},
@@ -40,9 +40,9 @@ crashing! {
     fn lock_claims(lease: FencedLease) -> bool;
     fn await_payment(lease: FencedLease, url: &str, until: Timestamp, at: Timestamp) -> ();
     fn book(lease: FencedLease, tickets: Vec<NewTicket>, event: NewEvent, at: Timestamp) -> bool;
-    fn record_capture(lease: FencedLease, at: Timestamp) -> ();
+    fn record_capture(lease: FencedLease, event: NewEvent, at: Timestamp) -> ();
     fn record_delivery(lease: FencedLease, at: Timestamp) -> ();
-    fn void_tickets(lease: FencedLease, at: Timestamp) -> ();
+    fn void_tickets(lease: FencedLease, events: Vec<NewEvent>, at: Timestamp) -> ();
     fn release_claims(lease: FencedLease, at: Timestamp) -> ();
     fn close_order(lease: FencedLease, state: OrderState, event: Option<NewEvent>,
                    payment_check_at: Option<Timestamp>, at: Timestamp) -> ();
@@ -50,7 +50,6 @@ crashing! {
     fn start_saga(order: OrderId, start: SagaStart, request: LeaseRequest) -> Option<LeasedSaga>;
     fn lease_due_sagas(request: LeaseRequest, include_own: bool, limit: u32) -> Vec<LeasedSaga>;
     fn record_webhook(gateway: &str, event: &str, at: Timestamp) -> bool;
-    fn record_event_delivery(order: OrderId, sequence: i64, at: Timestamp) -> ();
     fn schedule_payment_check(order: OrderId, payment_check_at: Option<Timestamp>) -> ();
     fn seat_store_epoch(performance_key: &PerformanceKey) -> SeatStoreEpoch;
     fn advance_epoch(performance_key: &PerformanceKey, seen: u64, identity: &str) -> SeatStoreEpoch;
@@ -63,7 +62,6 @@ crashing! {
     fn saga_log(id: OrderId) -> Vec<SagaLogEntry>;
     fn tickets(id: OrderId) -> Vec<TicketRow>;
     fn claims(only: Option<(&PerformanceKey, &[String])>, keep_until: Timestamp) -> Vec<ClaimedSeats>;
-    fn undelivered_events(id: OrderId) -> Vec<OutboxRow>;
     fn payments_to_check(now: Timestamp, limit: u32) -> Vec<OrderId>;
     fn stuck_count() -> u64;
 }

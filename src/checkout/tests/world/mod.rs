@@ -38,6 +38,7 @@ use crate::{
             sqlite::SqliteLedger,
         },
         order::{Order, OrderState},
+        outbox::port::Outbox,
         payment::PaymentState,
     },
     kernel::{Clock, HoldId, OrderId, OsEntropy, SaleId, Subject, Timestamp, VisitId},
@@ -66,18 +67,18 @@ impl LedgerHome {
         self
     }
 
-    async fn open(&self, node: &str, lifecycle: &Lifecycle) -> Arc<dyn Ledger> {
+    async fn open(&self, node: &str, lifecycle: &Lifecycle) -> (Arc<dyn Ledger>, Arc<dyn Outbox>) {
         match self {
-            Self::File(dir) => Arc::new(
-                SqliteLedger::open(&dir.path().join("ledger.db"), node, lifecycle)
-                    .await
-                    .unwrap(),
-            ),
-            Self::Shared { server, database } => Arc::new(
-                PostgresLedger::open(&server.url(database), node, Arc::new(OsEntropy))
-                    .await
-                    .unwrap(),
-            ),
+            Self::File(dir) => {
+                let file = dir.path().join("ledger.db");
+                let ledger = Arc::new(SqliteLedger::open(&file, node, lifecycle).await.unwrap());
+                (Arc::clone(&ledger) as _, ledger)
+            }
+            Self::Shared { server, database } => {
+                let (url, entropy) = (server.url(database), Arc::new(OsEntropy));
+                let ledger = Arc::new(PostgresLedger::open(&url, node, entropy).await.unwrap());
+                (Arc::clone(&ledger) as _, ledger)
+            }
         }
     }
 
@@ -344,7 +345,7 @@ impl Drop for World {
 }
 
 async fn open(
-    ledger: Arc<dyn Ledger>,
+    (ledger, outbox): (Arc<dyn Ledger>, Arc<dyn Outbox>),
     keys: &Keys,
     gateway: &Arc<FakeGateway>,
     seats: &Arc<FakeSeats>,
@@ -376,11 +377,13 @@ async fn open(
         node_name: node,
         seats: Arc::new(CrashingSeats(Arc::clone(seats), Arc::clone(&crash_point))),
         gateway: Arc::new(CrashingGateway(Arc::clone(gateway), Arc::clone(&crash_point))),
-        publisher: None,
+        events: None,
         lifecycle: lifecycle.clone(),
         ledger_lifecycle: lifecycle.clone(),
     };
-    let checkout = Checkout::open_on(config, deps, Arc::new(ledger)).await.unwrap();
+    let checkout = Checkout::open_on(config, deps, Arc::new(ledger), outbox)
+        .await
+        .unwrap();
     crash_point.armed.store(true, Ordering::SeqCst);
     checkout
 }

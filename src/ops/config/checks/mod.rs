@@ -17,6 +17,7 @@ pub(super) fn find_problems(settings: &Settings) -> Vec<(String, String)> {
     sections::limits(settings, &mut problems);
     sections::proof_of_work(settings, &mut problems);
     sections::shop(settings, &mut problems);
+    sections::shop_events(settings, &mut problems);
     sections::checkout(settings, &mut problems);
     sections::operators(settings, &mut problems);
     sales::sales(settings, &mut problems);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::{
+    checkout::{receiver_url, webhook_secret},
     edge::overload::proof_of_work::BITS_MAX,
     ops::{
         admin::operators::is_token_hash,
@@ -342,6 +343,36 @@ fn shop_database(section: &ShopSettings, problems: &mut Problems) {
         "shop.connections_max",
         "must be at least 2 with shop.customer_query_any_case, which may keep one connection busy",
     );
+}
+
+pub(super) fn shop_events(settings: &Settings, problems: &mut Problems) {
+    let section = &settings.shop.events;
+    let limits = [
+        ("timeout_ms", section.timeout_ms.into(), 30_000),
+        ("requests_max", section.requests_max.into(), 64),
+    ];
+    problems.require_positive(&limits.map(|(key, number, _)| (key, number)), "shop.events");
+    problems.require_at_most(&limits, "shop.events");
+    problems.add_if(
+        !section.feed_token.is_empty() && !is_token_hash(&section.feed_token),
+        "shop.events.feed_token",
+        "must be empty, or the SHA-256 of the token, 64 hexadecimal digits; `stagedoor operator-token` makes \
+        both",
+    );
+    if section.url.is_empty() {
+        problems.add_if(
+            !section.secret.is_empty(),
+            "shop.events.url",
+            "must be given when there is a secret",
+        );
+        return;
+    }
+    if let Err(error) = receiver_url(&section.url) {
+        problems.add_if(true, "shop.events.url", error.to_string());
+    }
+    if let Err(error) = webhook_secret(section.secret.expose()) {
+        problems.add_if(true, "shop.events.secret", error.to_string());
+    }
 }
 
 pub(super) fn checkout(settings: &Settings, problems: &mut Problems) {

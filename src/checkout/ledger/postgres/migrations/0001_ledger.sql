@@ -108,15 +108,37 @@ CREATE TABLE ticket (
     UNIQUE (order_id, seat)
 );
 
+-- Events for the shop, written in the transaction that makes them true. The events of an order, or of a sale, are one
+-- stream.
 CREATE TABLE outbox (
-    order_id     TEXT COLLATE "C" NOT NULL,
+    stream       TEXT COLLATE "C" NOT NULL,
     sequence     BIGINT NOT NULL,
+    sale         TEXT COLLATE "C" NOT NULL,
     kind         TEXT NOT NULL,
     data         TEXT NOT NULL,
     at           BIGINT NOT NULL,
-    delivered_at BIGINT,
-    PRIMARY KEY (order_id, sequence)
+    pending      BOOLEAN NOT NULL DEFAULT TRUE, -- still to be sent
+    delivered_at BIGINT,                        -- when the receiver last accepted it
+    skipped_by   TEXT,                          -- the operator who decided that it is not sent
+    position     BIGINT UNIQUE,                 -- in the feed; given after the commit, so that no reader is ahead of it
+    PRIMARY KEY (stream, sequence)
 );
+CREATE INDEX outbox_pending ON outbox (at) WHERE pending;
+CREATE INDEX outbox_unnumbered ON outbox (stream, sequence) WHERE position IS NULL;
+
+-- Delivery of one stream. Writing one of its events, and recording a delivery, lock this row first.
+CREATE TABLE outbox_stream (
+    stream        TEXT COLLATE "C" PRIMARY KEY,
+    last_sequence BIGINT NOT NULL,
+    due_at        BIGINT,                    -- when its first pending event may be leased; null: nothing to send, or dead
+    lease         BIGINT NOT NULL DEFAULT 0, -- grows with every lease; a result under an older one is refused
+    attempts      BIGINT NOT NULL DEFAULT 0, -- failed attempts at its first pending event
+    failing_since BIGINT,
+    last_error    TEXT,
+    dead_at       BIGINT                     -- its first pending event is a dead letter
+);
+CREATE INDEX outbox_due ON outbox_stream (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX outbox_dead ON outbox_stream (stream) WHERE dead_at IS NOT NULL;
 
 CREATE TABLE idempotency_key (
     buyer        TEXT COLLATE "C" NOT NULL,

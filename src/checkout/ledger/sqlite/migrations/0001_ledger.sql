@@ -104,15 +104,36 @@ CREATE TABLE ticket (
     UNIQUE (order_id, seat)
 ) STRICT, WITHOUT ROWID;
 
+-- Events for the shop, written in the transaction that makes them true. The events of an order, or of a sale, are one
+-- stream.
 CREATE TABLE outbox (
-    order_id     TEXT NOT NULL,
+    position     INTEGER PRIMARY KEY AUTOINCREMENT, -- in the feed
+    stream       TEXT NOT NULL,
     sequence     INTEGER NOT NULL,
+    sale         TEXT NOT NULL,
     kind         TEXT NOT NULL,
     data         TEXT NOT NULL,
     at           INTEGER NOT NULL,
-    delivered_at INTEGER,
-    PRIMARY KEY (order_id, sequence)
+    pending      INTEGER NOT NULL DEFAULT 1, -- still to be sent
+    delivered_at INTEGER,                    -- when the receiver last accepted it
+    skipped_by   TEXT,                       -- the operator who decided that it is not sent
+    UNIQUE (stream, sequence)
+) STRICT;
+CREATE INDEX outbox_pending ON outbox (at) WHERE pending = 1;
+
+-- Delivery of one stream.
+CREATE TABLE outbox_stream (
+    stream        TEXT PRIMARY KEY,
+    last_sequence INTEGER NOT NULL,
+    due_at        INTEGER,                    -- when its first pending event may be leased; null: nothing to send, or dead
+    lease         INTEGER NOT NULL DEFAULT 0, -- grows with every lease; a result under an older one is refused
+    attempts      INTEGER NOT NULL DEFAULT 0, -- failed attempts at its first pending event
+    failing_since INTEGER,
+    last_error    TEXT,
+    dead_at       INTEGER                     -- its first pending event is a dead letter
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX outbox_due ON outbox_stream (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX outbox_dead ON outbox_stream (stream) WHERE dead_at IS NOT NULL;
 
 CREATE TABLE idempotency_key (
     buyer        TEXT NOT NULL,
