@@ -262,7 +262,7 @@ pub struct HandoffSettings {
     /// The shop's page that signs a customer in and hands them over, "https://..."; the sign-in page leads to
     /// it. Empty takes hand-offs of programs only.
     pub sign_in_url: String,
-    /// Origins of the shop's pages whose forms may bring a hand-off, such as "https://shop.example".
+    /// Origins of the shop's pages whose forms may bring a hand-off, such as `https://shop.example`.
     pub origins: Vec<String>,
 }
 
