@@ -21,6 +21,8 @@ use crate::{
 
 /// As many customers tell what formats there are.
 const SAMPLE_MAX: u32 = 1_000;
+/// Each of these searches may read all customers.
+const ANY_CASE_MAX: u32 = 20;
 
 /// What is known of a shop's database.
 #[derive(Debug)]
@@ -106,6 +108,7 @@ async fn examine(
         .map(|(format, _)| format)
         .collect();
     let mut sample = CustomerSample::default();
+    let mut any_case_left = ANY_CASE_MAX;
     let mut examples: BTreeMap<String, StoredHash> = BTreeMap::new();
     for record in records {
         sample.customers += 1;
@@ -125,7 +128,14 @@ async fn examine(
                     Err(_) => Some(format!("the format {format} is not verified")),
                     Ok(hash) => {
                         examples.insert(format, hash);
-                        is_found(config, directory, login.as_deref(), &customer.key).await
+                        is_found(
+                            config,
+                            directory,
+                            login.as_deref(),
+                            &customer.key,
+                            &mut any_case_left,
+                        )
+                        .await
                     }
                 }
             }
@@ -152,6 +162,7 @@ async fn is_found(
     directory: &SqlDirectory,
     login: Option<&str>,
     key: &str,
+    any_case_left: &mut u32,
 ) -> Option<String> {
     let Some(login) = login else {
         // The query does not return it, so it cannot be typed here.
@@ -169,6 +180,10 @@ async fn is_found(
         tokio::time::sleep(pause).await;
         let mut found = directory.find(&wanted, Search::Exact).await;
         if found == Ok(None) && directory.searches_any_case() {
+            if *any_case_left == 0 {
+                continue;
+            }
+            *any_case_left -= 1;
             found = directory.find(&wanted, Search::AnyCase).await;
         }
         match found {
