@@ -41,7 +41,8 @@ const WOOCOMMERCE: ReadyQuery = ReadyQuery {
             KEY user_nicename (user_nicename), KEY user_email (user_email)) COLLATE utf8mb4_unicode_520_ci;
         INSERT INTO wp_users (ID, user_login, user_pass, user_email, display_name)
             VALUES (7, 'kim', '$wp$2y$...', 'Kim@Example.com', 'Kim Su'),
-                (8, 'lee@example.com', '$P$...', 'lee@example.com', 'Lee')",
+                (8, 'lee@example.com', '$P$...', 'lee@example.com', 'Lee'),
+                (9, 'kim@example.com', '$P$...', 'other@example.com', 'Not Kim')",
     grants: "CREATE USER stagedoor;
         GRANT SELECT (ID, user_login, user_email, user_pass, display_name) ON shop.wp_users TO stagedoor",
     logins: &[
