@@ -95,7 +95,7 @@ pub async fn create(
         pass,
         subject: who,
     } = visitor;
-    if !state.app.shop.may_buy(&who).await {
+    if !state.app.shop.may_buy(&who).await && is_first(&state, &who, &idempotency_key).await? {
         return Err(Problem::new(ProblemType::AccountInactive));
     }
     let (buyer, own_sale) = (who.clone(), sale.id.clone());
@@ -132,6 +132,14 @@ pub async fn create(
         return Err(pass_of_other_sale(&sale));
     }
     order_response(outcome)
+}
+
+/// Whether a purchase is not the repetition of one that was accepted.
+async fn is_first(state: &BoxOfficeState, who: &Subject, key: &str) -> Result<bool, Problem> {
+    let known = state.checkout.sale_of_purchase(who, key).await;
+    Ok(known
+        .map_err(|e| state.app.checkout_problem("order", &e))?
+        .is_none())
 }
 
 /// Whether a customer has as many seats as they may. Then the visit is over, and its slot goes to the next in
