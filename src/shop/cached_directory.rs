@@ -164,7 +164,7 @@ impl Inner {
         let mut answer = self.query(wanted).await;
         let is_login = matches!(wanted, Wanted::Login(_));
         if is_login && matches!(answer, Ok(Answer::NotFound)) && self.directory.searches_any_case() {
-            answer = self.query_any_case(wanted).await;
+            answer = Ok(self.query_any_case(wanted).await);
         }
         match answer {
             Ok(Answer::Found(customer)) => {
@@ -202,15 +202,19 @@ impl Inner {
         }
     }
 
-    /// A slow search says nothing about the shop's health: it does not count in the circuit breaker.
-    async fn query_any_case(&self, wanted: &Wanted) -> Result<Answer, Unavailable> {
-        self.take_turn(&self.any_case_budget).await?;
+    /// A slow search says nothing about the shop's health: it does not count in the circuit breaker. A login
+    /// that cannot be searched for now is answered like an unknown one: another answer would tell which
+    /// logins the shop has.
+    async fn query_any_case(&self, wanted: &Wanted) -> Answer {
+        if self.take_turn(&self.any_case_budget).await.is_err() {
+            return Answer::NotFound;
+        }
         let turn = tokio::time::timeout(self.queue_timeout, self.any_case_turn.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
-            return Err(self.over_budget(self.queue_timeout));
+            count("over_budget");
+            return Answer::NotFound;
         };
-        answer_of(self.directory.find(wanted, Search::AnyCase).await)
-            .ok_or_else(|| self.unreachable(self.queue_timeout))
+        answer_of(self.directory.find(wanted, Search::AnyCase).await).unwrap_or(Answer::NotFound)
     }
 
     async fn take_turn(&self, budget: &QueryBudget) -> Result<(), Unavailable> {

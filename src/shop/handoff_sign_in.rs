@@ -13,6 +13,10 @@ use crate::{
     },
 };
 
+/// A node whose clock is ahead must not forget what another still takes: clocks may be five seconds apart, in
+/// both directions.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
+
 /// What became of a hand-off that was deposited.
 #[derive(Debug)]
 pub enum DepositOutcome {
@@ -114,7 +118,11 @@ impl Shop {
         forget_after: Timestamp,
         if_used: HandoffError,
     ) -> Result<(), SignInOutcome> {
-        match self.replay_guard.use_once(token, forget_after).await {
+        match self
+            .replay_guard
+            .use_once(token, forget_after.plus(CLOCK_TOLERANCE))
+            .await
+        {
             Ok(true) => Ok(()),
             Ok(false) => Err(SignInOutcome::HandoffRejected(if_used)),
             Err(_) => Err(SignInOutcome::Busy {

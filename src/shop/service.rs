@@ -167,9 +167,9 @@ impl Shop {
             return true;
         };
         match self.directory.find(&Wanted::Key(key.to_owned())).await {
-            Lookup::Found(customer) => customer.active,
+            Lookup::Found(customer) | Lookup::Stale { customer, .. } => customer.active,
             Lookup::NotFound => false,
-            Lookup::Stale { .. } | Lookup::Unclear | Lookup::Unavailable(_) => true,
+            Lookup::Unclear | Lookup::Unavailable(_) => true,
         }
     }
 
@@ -194,6 +194,8 @@ impl Shop {
         let typed = login.trim();
         if typed.is_empty()
             || typed.len() > LOGIN_BYTES_MAX
+            // No login has them, and databases refuse some.
+            || typed.chars().any(char::is_control)
             || password.is_empty()
             || password.len() > PASSWORD_BYTES_MAX
         {

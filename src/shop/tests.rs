@@ -174,6 +174,7 @@ async fn failed_sign_ins_do_not_reveal_the_reason() {
         ("", DEMO_PASSWORD),
         (long_login.as_str(), DEMO_PASSWORD),
         ("' OR 1=1 --", DEMO_PASSWORD),
+        ("fan00001\u{0}@example.com", DEMO_PASSWORD),
     ] {
         let outcome = shop.sign_in(login, password, CLIENT).await;
         assert!(

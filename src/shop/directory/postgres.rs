@@ -42,7 +42,7 @@ impl PostgresShop {
     pub(crate) fn new(url: &str, connections_max: u32, timeout: Duration) -> Result<Self, sqlx::Error> {
         let options = PgConnectOptions::from_str(url)?.application_name("stagedoor");
         let limit_ms = timeout.as_millis();
-        // By statements and not by connection options, which poolers refuse.
+        // By statements, because poolers refuse connection options. A pooler must keep sessions apart.
         let session = format!(
             "SET default_transaction_read_only = on; SET statement_timeout = {limit_ms}; \
              SET lock_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = 10000"
@@ -164,9 +164,12 @@ fn record(json: &str) -> Result<Record, sqlx::Error> {
             serde_json::Value::Null => Cell::Null,
             serde_json::Value::Bool(flag) => Cell::Flag(*flag),
             serde_json::Value::String(text) => Cell::Text(text.clone()),
-            other => other
-                .as_i64()
-                .map_or_else(|| Cell::Text(other.to_string()), Cell::Number),
+            // A number that JSON rounds is no key: two customers could become one.
+            other => match (other.as_i64(), other.as_u64()) {
+                (Some(number), _) => Cell::Number(number),
+                (None, Some(number)) => Cell::Text(number.to_string()),
+                (None, None) => Cell::Text(String::new()),
+            },
         }))
     })
 }

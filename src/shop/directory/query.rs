@@ -138,6 +138,10 @@ impl CustomerQuery {
         Ok(())
     }
 
+    pub(crate) fn kind(&self) -> QueryKind {
+        self.kind
+    }
+
     pub(crate) fn sql(&self) -> &str {
         &self.sql
     }

@@ -12,7 +12,7 @@ use crate::shop::directory::{
 /// Columns that the query must return. It may also return `login`.
 pub(crate) const COLUMNS: [&str; 4] = ["id", "name", "password_hash", "active"];
 /// The stored login, by which rows are compared with what was typed.
-const LOGIN: &str = "login";
+pub(crate) const LOGIN: &str = "login";
 
 /// A value of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +48,22 @@ pub(crate) enum RecordError {
 }
 
 /// The one customer that was asked for.
-pub(crate) fn choose(mut records: Vec<Record>, wanted: &Wanted) -> Result<Option<Customer>, RecordError> {
+///
+/// # Errors
+/// [`RecordError`]; where `needs_login`, also for a single row that does not say its login.
+pub(crate) fn choose(
+    mut records: Vec<Record>,
+    wanted: &Wanted,
+    needs_login: bool,
+) -> Result<Option<Customer>, RecordError> {
     if let Wanted::Login(login) = wanted {
+        if needs_login && records.iter().any(|record| record.login.is_none()) {
+            return Err(RecordError::WithoutLogin(records.len()));
+        }
         records = with_login(records, login)?;
     }
+    // A query over name and address finds one customer by both.
+    records.dedup_by(|one, other| one.id == other.id);
     if records.len() > 1 {
         return Err(RecordError::SameKey(records.len()));
     }
@@ -68,7 +80,7 @@ fn with_login(mut records: Vec<Record>, login: &Login) -> Result<Vec<Record>, Re
     };
     records.retain(is_same);
     let found = records.len();
-    if found > 1 {
+    if found > 1 && records.iter().any(|record| record.id != records[0].id) {
         if records.iter().any(|record| record.login.is_none()) {
             return Err(RecordError::WithoutLogin(found));
         }

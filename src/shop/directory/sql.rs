@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::OnceCell;
+use sqlx::mysql::MySqlDatabaseError;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
     kernel::Clock,
@@ -13,7 +14,7 @@ use crate::{
         port::{Customer, CustomerDirectory, DirectoryError, Search, Wanted},
         postgres::PostgresShop,
         query::{CustomerQuery, Placeholders, QueryError, QueryKind},
-        record::{COLUMNS, Record, choose},
+        record::{COLUMNS, LOGIN, Record, choose},
         sqlite::{ANY_CASE, SqliteShop},
     },
 };
@@ -74,6 +75,9 @@ pub(crate) struct SqlDirectory {
     /// What the account could write although it should not; set once it is known, and empty unless it is
     /// allowed.
     write_access: OnceCell<Vec<String>>,
+    inspecting: Mutex<()>,
+    /// Whether rows must say whose they are: the collations of MySQL take different letters for the same.
+    needs_login: bool,
 }
 
 impl SqlDirectory {
@@ -83,6 +87,7 @@ impl SqlDirectory {
     /// [`DirectoryOpenError`], except [`DirectoryOpenError::Writable`].
     pub(crate) fn new(config: DirectoryConfig, clock: Arc<dyn Clock>) -> Result<Self, DirectoryOpenError> {
         let (database, placeholders) = open(&config, clock).map_err(DirectoryOpenError::Url)?;
+        let needs_login = matches!(scheme_of(&config.database_url), "mysql" | "mariadb");
         let parse = |key, text: &str, kind| {
             CustomerQuery::parse(text, kind, placeholders)
                 .map_err(|error| DirectoryOpenError::Query { key, error })
@@ -104,6 +109,8 @@ impl SqlDirectory {
             database,
             config,
             write_access: OnceCell::new(),
+            inspecting: Mutex::new(()),
+            needs_login,
         })
     }
 
@@ -124,6 +131,20 @@ impl SqlDirectory {
                 Ok(())
             }
         }
+    }
+
+    /// Before the first query. One caller inspects; the others do not wait for a shop that may be down.
+    async fn inspect_first(&self) -> Result<(), DirectoryError> {
+        if self.write_access.initialized() {
+            return Ok(());
+        }
+        let Ok(_turn) = self.inspecting.try_lock() else {
+            return Err(DirectoryError::Failed);
+        };
+        self.inspect_once().await.map_err(|inspection| {
+            inspection.log();
+            DirectoryError::Failed
+        })
     }
 
     async fn inspect_once(&self) -> Result<(), Inspection> {
@@ -188,8 +209,11 @@ impl SqlDirectory {
             Ok(columns) => columns,
             Err(error) => return refused(error),
         };
+        let is_by_login = query.kind() == QueryKind::ByLogin;
+        let login = (self.needs_login && is_by_login).then_some(LOGIN);
         let mut findings: Vec<QueryFinding> = COLUMNS
             .into_iter()
+            .chain(login)
             .filter(|demanded| !columns.iter().any(|column| column == demanded))
             .map(|column| QueryFinding::MissingColumn { key, column })
             .collect();
@@ -238,15 +262,18 @@ impl SqlDirectory {
             (Wanted::Key(_), _) => self.by_key.as_ref(),
         };
         let Some(query) = query else { return Ok(None) };
-        let records = self
-            .database
-            .records(query, wanted, RECORDS_MAX)
-            .await
-            .map_err(|error| {
+        let records = match self.database.records(query, wanted, RECORDS_MAX).await {
+            Ok(records) => records,
+            Err(error) if is_about_the_value(&error) => {
+                tracing::warn!(%error, "the shop's database cannot compare what was asked for");
+                return Ok(None);
+            }
+            Err(error) => {
                 tracing::warn!(%error, "the shop's database failed");
-                DirectoryError::Failed
-            })?;
-        choose(records, wanted).map_err(|error| {
+                return Err(DirectoryError::Failed);
+            }
+        };
+        choose(records, wanted, self.needs_login).map_err(|error| {
             tracing::warn!(%error, "the shop's data about a customer are not clear");
             DirectoryError::Unclear
         })
@@ -318,6 +345,22 @@ impl Inspection {
     }
 }
 
+/// Whether the database works and refuses only the value: of a character that it does not have, or that is no
+/// number. Such a value must not count as a failure of the shop, because callers choose it.
+fn is_about_the_value(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        // Collations that do not mix, and characters that cannot be converted.
+        return [1267, 1300, 1366, 3854].contains(&error.number());
+    }
+    // Class 22 of SQLSTATE: data exceptions.
+    error
+        .code()
+        .is_some_and(|code| code.len() == 5 && code.starts_with("22"))
+}
+
 fn warn_of_write_access(privileges: &[String]) {
     if privileges.is_empty() {
         return;
@@ -338,14 +381,17 @@ fn any_case_query(config: &DirectoryConfig) -> &str {
     text
 }
 
+fn scheme_of(url: &str) -> &str {
+    url.split_once(':').map_or("", |(scheme, _)| scheme)
+}
+
 fn open(
     config: &DirectoryConfig,
     clock: Arc<dyn Clock>,
 ) -> Result<(Box<dyn ShopDatabase>, Placeholders), sqlx::Error> {
     let (url, connections_max) = (&config.database_url, config.connections_max);
     let timeout = config.query_timeout;
-    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-    Ok(match scheme {
+    Ok(match scheme_of(url) {
         "sqlite" => (
             Box::new(SqliteShop::new(url, connections_max, timeout, clock)?),
             Placeholders::Counted,
@@ -368,10 +414,7 @@ fn open(
 #[async_trait]
 impl CustomerDirectory for SqlDirectory {
     async fn find(&self, wanted: &Wanted, search: Search) -> Result<Option<Customer>, DirectoryError> {
-        self.inspect_once().await.map_err(|inspection| {
-            inspection.log();
-            DirectoryError::Failed
-        })?;
+        self.inspect_first().await?;
         let timeout = self.config.query_timeout;
         let found = tokio::time::timeout(timeout, self.find_customer(wanted, search)).await;
         found.unwrap_or_else(|_| {

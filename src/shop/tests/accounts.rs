@@ -74,4 +74,5 @@ async fn a_customer_whose_account_the_shop_closes_buys_no_more() {
         shop.may_buy(&two).await,
         "the shop does not answer: who is signed in buys on"
     );
+    assert!(!shop.may_buy(&one).await, "but not who is known to be closed");
 }

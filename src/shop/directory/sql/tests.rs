@@ -154,6 +154,7 @@ async fn customers_are_found_by_what_they_type() {
             ("space@example.com", Search::AnyCase, Ok(Some("6"))),
             ("unknown@example.com", Search::Exact, Ok(None)),
             ("' OR 1=1 --", Search::AnyCase, Ok(None)),
+            ("a\u{0}b", Search::Exact, Ok(None)),
         ] {
             let found = directory.find(&Wanted::login(typed), search).await;
             let key = found.map(|customer| customer.map(|it| it.key));
@@ -172,7 +173,7 @@ async fn customers_are_found_by_what_they_type() {
             .find(&Wanted::login("gone@example.com"), Search::Exact)
             .await;
         assert!(!gone.unwrap().unwrap().active, "{name}: not said to be active");
-        for (key, expected) in [("4", Some("HANA")), ("77", None)] {
+        for (key, expected) in [("4", Some("HANA")), ("77", None), ("no number", None)] {
             let found = directory.find(&Wanted::Key(key.to_owned()), Search::Exact).await;
             let customer = found.unwrap().map(|it| it.name);
             assert_eq!(customer.as_deref(), expected, "{name}: {key}");
@@ -431,4 +432,69 @@ async fn urls_and_queries_that_cannot_be_used_are_refused_by_name() {
         text.starts_with("shop.customer_query_any_case: must have"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_row_that_may_be_anothers_is_no_customer() {
+    for world in World::with_customers().await {
+        let name = world.name();
+        let (query, reason) = match world {
+            World::Sqlite(_) => continue,
+            World::Postgres(_) => (
+                "SELECT 12345678901234567890123 AS id, name, password AS password_hash, active, \
+                 email AS login FROM customers WHERE email = :login",
+                "JSON rounds the key",
+            ),
+            World::MariaDb(_) => (
+                "SELECT id, name, password AS password_hash, active FROM customers WHERE email = :login",
+                "a collation takes other letters for the same",
+            ),
+        };
+        let directory = open_directory(DirectoryConfig {
+            customer_query: query.to_owned(),
+            ..world.config("reader")
+        });
+        let found = directory
+            .find(&Wanted::login("hana@example.com"), Search::Exact)
+            .await;
+        assert_eq!(found, Err(DirectoryError::Unclear), "{name}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_shop_that_hangs_at_the_start_makes_one_caller_wait() {
+    let postgres = Postgres::start().await.unwrap();
+    let world = World::Postgres(postgres);
+    world.create_table().await;
+    let directory = Arc::new(open_directory(DirectoryConfig {
+        query_timeout: Duration::from_millis(300),
+        ..world.config("reader")
+    }));
+    let World::Postgres(server) = &world else {
+        unreachable!("it was made above")
+    };
+    server.pause().unwrap();
+    let callers: Vec<_> = (0..100)
+        .map(|number| {
+            let directory = Arc::clone(&directory);
+            tokio::spawn(async move {
+                let wanted = Wanted::login(&format!("fan{number}@example.com"));
+                directory.find(&wanted, Search::Exact).await
+            })
+        })
+        .collect();
+    let all = async {
+        for caller in callers {
+            assert_eq!(caller.await.unwrap(), Err(DirectoryError::Failed));
+        }
+    };
+    // One after the other they would take half a minute.
+    tokio::time::timeout(Duration::from_secs(10), all)
+        .await
+        .expect("the others do not wait");
+    server.resume().unwrap();
+    let found = directory
+        .find(&Wanted::login("fan1@example.com"), Search::Exact)
+        .await;
+    assert_eq!(found, Ok(None), "the database answers again");
 }
