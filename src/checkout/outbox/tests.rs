@@ -17,7 +17,7 @@ use testkit::Postgres;
 
 use super::{
     conformance::{LedgerWithOutbox, book, pay},
-    port::Outbox,
+    port::{LeasedEvent, Outbox},
     receiver::{DeliveryOutcome, EventReceiver},
     relay::{RETRY_FOR, Relay},
 };
@@ -272,20 +272,24 @@ async fn two_relays_share_the_work_and_send_nothing_twice() {
         let (receiver, clock) = (FakeReceiver::new(accepted), clock());
         let orders = orders(ledger.as_ref(), 40).await;
         let relays = outboxes.map(|outbox| relay(outbox, &receiver, &clock));
-        let send = async |relay: &Relay| {
-            let mut streams = 0;
-            loop {
-                let leased = relay.lease(1).await.unwrap();
-                if leased.is_empty() {
-                    return streams;
-                }
+        // Both have one before either delivers: on a busy machine one could be done before the other begins.
+        let mut firsts = Vec::new();
+        for relay in &relays {
+            firsts.push(relay.lease(1).await.unwrap());
+        }
+        let send = async |relay: &Relay, first: Vec<LeasedEvent>| {
+            let (mut streams, mut leased) = (0, first);
+            while !leased.is_empty() {
                 streams += leased.len();
                 for event in leased {
                     relay.deliver_stream(event).await;
                 }
+                leased = relay.lease(1).await.unwrap();
             }
+            streams
         };
-        let (one, other) = tokio::join!(send(&relays[0]), send(&relays[1]));
+        let (second, first) = (firsts.pop().unwrap(), firsts.pop().unwrap());
+        let (one, other) = tokio::join!(send(&relays[0], first), send(&relays[1], second));
         assert_eq!(one + other, 40);
         assert!(one > 0 && other > 0, "{one} and {other}");
         assert_eq!(receiver.accepted.lock().len(), 80);
