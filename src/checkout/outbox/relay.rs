@@ -111,34 +111,26 @@ impl Relay {
     async fn deliver(&self, leased: LeasedEvent) -> Option<LeasedEvent> {
         let outcome = self.send(&leased).await;
         let now = self.clock.now();
-        self.log(&leased, &outcome);
-        let recorded = match &outcome {
-            DeliveryOutcome::Accepted => {
-                count("accepted");
-                let sequence = leased.event.id.sequence;
-                self.outbox
-                    .record_accepted(&leased.lease, sequence, now, self.lease_end(now))
-                    .await
-            }
-            DeliveryOutcome::Failed(error) => {
-                let after = self.after_failure(&leased, now);
-                count(if after == AfterFailure::Dead {
-                    "dead"
-                } else {
-                    "failed"
-                });
-                self.outbox
-                    .record_failure(&leased.lease, error, after, now)
-                    .await
-                    .map(|()| None)
-            }
-            DeliveryOutcome::Gone => {
-                count("dead");
-                let failed =
-                    self.outbox
-                        .record_failure(&leased.lease, "answered 410", AfterFailure::Dead, now);
-                failed.await.map(|()| None)
-            }
+        let failure = match outcome {
+            DeliveryOutcome::Accepted => None,
+            DeliveryOutcome::Failed(error) => Some((error, self.after_failure(&leased, now))),
+            DeliveryOutcome::Gone => Some(("answered 410".to_owned(), AfterFailure::Dead)),
+        };
+        self.log(&leased, failure.as_ref(), now);
+        let recorded = if let Some((error, after)) = failure {
+            count(if after == AfterFailure::Dead {
+                "dead"
+            } else {
+                "failed"
+            });
+            let failed = self.outbox.record_failure(&leased.lease, &error, after, now);
+            failed.await.map(|()| None)
+        } else {
+            count("accepted");
+            let sequence = leased.event.id.sequence;
+            self.outbox
+                .record_accepted(&leased.lease, sequence, now, self.lease_end(now))
+                .await
         };
         recorded.unwrap_or_else(|error| {
             tracing::warn!(
@@ -170,32 +162,28 @@ impl Relay {
     }
 
     /// One line when an outage begins, one when it ends, one for each dead letter.
-    fn log(&self, leased: &LeasedEvent, outcome: &DeliveryOutcome) {
-        let (event, now) = (&leased.event.id, self.clock.now());
-        let is_dead = match outcome {
-            DeliveryOutcome::Accepted => {
-                let mut last_failure_at = self.last_failure_at.lock();
-                if last_failure_at.is_some_and(|last| now.since(last) >= OUTAGE_ENDS_AFTER) {
-                    *last_failure_at = None;
-                    tracing::info!(%event, "the shop's receiver accepts events again");
-                }
-                return;
+    fn log(&self, leased: &LeasedEvent, failure: Option<&(String, AfterFailure)>, now: Timestamp) {
+        let event = &leased.event.id;
+        let mut last_failure_at = self.last_failure_at.lock();
+        let Some((error, after)) = failure else {
+            if last_failure_at.is_some_and(|last| now.since(last) >= OUTAGE_ENDS_AFTER) {
+                *last_failure_at = None;
+                tracing::info!(%event, "the shop's receiver accepts events again");
             }
-            DeliveryOutcome::Gone => true,
-            DeliveryOutcome::Failed(_) => self.after_failure(leased, now) == AfterFailure::Dead,
+            return;
         };
-        let is_new = self.last_failure_at.lock().replace(now).is_none();
-        if is_dead {
+        let is_new = last_failure_at.replace(now).is_none();
+        if *after == AfterFailure::Dead {
             tracing::error!(
                 %event,
-                ?outcome,
+                error,
                 "an event for the shop is a dead letter and stops the later ones of its order: an operator \
                 must send it again or skip it"
             );
         } else if is_new {
             tracing::warn!(
                 %event,
-                ?outcome,
+                error,
                 "the shop's receiver did not accept an event; retrying with growing pauses"
             );
         }
