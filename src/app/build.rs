@@ -346,7 +346,7 @@ fn event_delivery(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result
     }
     let timeout = Duration::from_millis(u64::from(section.timeout_ms));
     let (url, secret) = (&section.url, section.secret.expose());
-    let trust_store = TrustStore::system();
+    let trust_store = TrustStore::for_url(url);
     let receiver = WebhookReceiver::new(url, secret, timeout, &trust_store, Arc::clone(clock));
     Ok(Some(EventDelivery {
         receiver: Arc::new(receiver.context("shop.events")?),

@@ -45,6 +45,16 @@ impl TrustStore {
         Self(Arc::new(roots))
     }
 
+    /// What a client of this URL needs: nothing for plain HTTP, whose certificates would be read for nothing.
+    #[must_use]
+    pub fn for_url(url: &str) -> Self {
+        if url.starts_with("https:") {
+            Self::system()
+        } else {
+            Self::empty()
+        }
+    }
+
     /// Only these certificates, in DER; `None` when one of them is not a certificate.
     #[must_use]
     pub fn from_der(certificates: impl IntoIterator<Item = Vec<u8>>) -> Option<Self> {

@@ -114,12 +114,7 @@ impl JwksClient {
         entropy: Arc<dyn Entropy>,
         lifecycle: &Lifecycle,
     ) -> Arc<Self> {
-        let trust_store = if url.starts_with("https:") {
-            TrustStore::system()
-        } else {
-            TrustStore::empty()
-        };
-        let this = Arc::new(Self::new(url, clock, &trust_store));
+        let this = Arc::new(Self::new(url, clock, &TrustStore::for_url(url)));
         let (client, stopping) = (Arc::clone(&this), lifecycle.clone());
         lifecycle.supervise("key set refresh", RETRY_PAUSE, move || {
             let (client, entropy, lifecycle) = (Arc::clone(&client), Arc::clone(&entropy), stopping.clone());

@@ -111,7 +111,7 @@ pub(super) async fn proxy(settings: &Settings, report: &mut Report) {
     let Ok(uri) = format!("{base}/v1/sales").parse::<http::Uri>() else {
         return;
     };
-    let client = HttpClient::with_trust_store(PROXY_TIMEOUT, PROXY_BYTES_MAX, &TrustStore::system());
+    let client = HttpClient::with_trust_store(PROXY_TIMEOUT, PROXY_BYTES_MAX, &TrustStore::for_url(base));
     let cookies = format!("preflight={}", "x".repeat(COOKIE_BYTES));
     let headers: Vec<(HeaderName, HeaderValue)> = HeaderValue::try_from(cookies)
         .map(|cookies| (header::COOKIE, cookies))

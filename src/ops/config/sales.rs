@@ -170,11 +170,7 @@ impl SaleSettings {
             period_s,
             public_key,
         } = draw.clone();
-        let trust_store = if beacon_url.starts_with("https:") {
-            TrustStore::system()
-        } else {
-            TrustStore::empty()
-        };
+        let trust_store = TrustStore::for_url(&beacon_url);
         let beacon = Arc::new(DrandClient::new(
             &beacon_url,
             &chain,
