@@ -1,17 +1,13 @@
 //! What is known of a shop before its customers come: for preflight.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     kernel::Clock,
     shop::{
         directory::{
-            CustomerDirectory, DirectoryError, DirectoryOpenError, QueryFinding, Record, Search,
-            SqlDirectory, Wanted,
+            CustomerDirectory, DirectoryConfig, DirectoryError, DirectoryOpenError, QueryFinding, Record,
+            Search, SqlDirectory, Wanted,
         },
         passwords::{PasswordFormat, StoredHash, Unusable},
         service::directory_config,
@@ -66,7 +62,7 @@ pub async fn inspect_shop(
     config: &Config,
     clock: Arc<dyn Clock>,
 ) -> Result<ShopInspection, DirectoryOpenError> {
-    let directory_config = super::directory::DirectoryConfig {
+    let directory_config = DirectoryConfig {
         // It is reported.
         allow_write_access: true,
         ..directory_config(config)
@@ -87,7 +83,13 @@ pub async fn inspect_shop(
     let sample = match directory.sample(SAMPLE_MAX).await {
         None => None,
         Some(Err(error)) => Some(Err(error.to_string())),
-        Some(Ok(records)) => Some(Ok(examine(config, &directory, records, &*clock).await)),
+        Some(Ok(records)) => {
+            let mut examination = Examination::new(config, &directory);
+            for record in records {
+                examination.add(record).await;
+            }
+            Some(Ok(examination.conclude(&*clock)))
+        }
     };
     Ok(ShopInspection {
         reachable: Ok(()),
@@ -97,103 +99,99 @@ pub async fn inspect_shop(
     })
 }
 
-async fn examine(
-    config: &Config,
-    directory: &SqlDirectory,
-    records: Vec<Record>,
-    clock: &dyn Clock,
-) -> CustomerSample {
-    let allowed_unsafe: Vec<PasswordFormat> = PasswordFormat::unsafe_ones()
-        .filter(|(_, name)| config.unsafe_password_formats.iter().any(|it| it == name))
-        .map(|(format, _)| format)
-        .collect();
-    let mut sample = CustomerSample::default();
-    let mut any_case_left = ANY_CASE_MAX;
-    let mut examples: BTreeMap<String, StoredHash> = BTreeMap::new();
-    for record in records {
-        sample.customers += 1;
-        let login = record.stored_login().map(str::to_owned);
-        let obstacle = match record.into_customer() {
-            Err(error) => Some(error.to_string()),
-            Ok(customer) => {
-                let parsed = StoredHash::parse(&customer.password_hash, &allowed_unsafe);
-                let format = match &parsed {
-                    Ok(hash) => hash.format().name(),
-                    Err(unusable) => unusable.format(),
-                }
-                .to_owned();
-                *sample.by_format.entry(format.clone()).or_default() += 1;
-                match parsed {
-                    Err(Unusable::NoPassword) => Some("the account has no password".to_owned()),
-                    Err(_) => Some(format!("the format {format} is not verified")),
-                    Ok(hash) => {
-                        examples.insert(format, hash);
-                        is_found(
-                            config,
-                            directory,
-                            login.as_deref(),
-                            &customer.key,
-                            &mut any_case_left,
-                        )
-                        .await
-                    }
-                }
-            }
-        };
-        if let Some(obstacle) = obstacle {
-            *sample.obstacles.entry(obstacle).or_default() += 1;
-        }
-    }
-    let most = examples
-        .iter()
-        .max_by_key(|(format, _)| sample.by_format.get(*format));
-    sample.check_time = most.map(|(_, hash)| {
-        let began = clock.monotonic();
-        std::hint::black_box(hash.matches("not the password"));
-        clock.monotonic().saturating_sub(began)
-    });
-    sample
+/// Looks at the customers of a sample one by one.
+struct Examination<'e> {
+    directory: &'e SqlDirectory,
+    allowed_unsafe: Vec<PasswordFormat>,
+    /// Between two queries.
+    pause: Duration,
+    any_case_left: u32,
+    /// A hash of each format.
+    examples: BTreeMap<String, StoredHash>,
+    sample: CustomerSample,
 }
 
-/// Why a customer who types their login, as it is stored or in lower case, is not found; `None` when they
-/// are.
-async fn is_found(
-    config: &Config,
-    directory: &SqlDirectory,
-    login: Option<&str>,
-    key: &str,
-    any_case_left: &mut u32,
-) -> Option<String> {
-    let Some(login) = login else {
-        // The query does not return it, so it cannot be typed here.
-        return None;
-    };
-    if login.trim().is_empty() {
-        return Some("the account has no address".to_owned());
-    }
-    let typed: HashSet<Wanted> = [login.to_owned(), login.to_lowercase()]
-        .iter()
-        .map(|login| Wanted::login(login))
-        .collect();
-    let pause = Duration::from_secs(1) / config.queries_per_second_max.max(1);
-    for wanted in typed {
-        tokio::time::sleep(pause).await;
-        let mut found = directory.find(&wanted, Search::Exact).await;
-        if found == Ok(None) && directory.searches_any_case() {
-            if *any_case_left == 0 {
-                continue;
-            }
-            *any_case_left -= 1;
-            found = directory.find(&wanted, Search::AnyCase).await;
-        }
-        match found {
-            Ok(Some(customer)) if customer.key == key => {}
-            Ok(Some(_)) | Err(DirectoryError::Unclear) => {
-                return Some("another customer has the same address, perhaps in another case".to_owned());
-            }
-            Ok(None) => return Some("shop.customer_query does not find the stored address".to_owned()),
-            Err(DirectoryError::Failed) => return Some("the query failed or took too long".to_owned()),
+impl<'e> Examination<'e> {
+    fn new(config: &Config, directory: &'e SqlDirectory) -> Self {
+        Self {
+            directory,
+            allowed_unsafe: PasswordFormat::unsafe_named(&config.unsafe_password_formats),
+            pause: Duration::from_secs(1) / config.queries_per_second_max.max(1),
+            any_case_left: ANY_CASE_MAX,
+            examples: BTreeMap::new(),
+            sample: CustomerSample::default(),
         }
     }
-    None
+
+    async fn add(&mut self, record: Record) {
+        self.sample.customers += 1;
+        if let Some(obstacle) = self.obstacle(record).await {
+            *self.sample.obstacles.entry(obstacle).or_default() += 1;
+        }
+    }
+
+    /// Why a customer cannot sign in by password; `None` when they can.
+    async fn obstacle(&mut self, record: Record) -> Option<String> {
+        let login = record.stored_login().map(str::to_owned);
+        let customer = match record.into_customer() {
+            Ok(customer) => customer,
+            Err(error) => return Some(error.to_string()),
+        };
+        let parsed = StoredHash::parse(&customer.password_hash, &self.allowed_unsafe);
+        let format = match &parsed {
+            Ok(hash) => hash.format().name(),
+            Err(unusable) => unusable.format(),
+        }
+        .to_owned();
+        *self.sample.by_format.entry(format.clone()).or_default() += 1;
+        match parsed {
+            Ok(hash) => drop(self.examples.insert(format, hash)),
+            Err(Unusable::NoPassword) => return Some("the account has no password".to_owned()),
+            Err(_) => return Some(format!("the format {format} is not verified")),
+        }
+        // A query that does not return the login cannot be asked for it.
+        self.not_found(&login?, &customer.key).await
+    }
+
+    /// Why a customer who types their login, as it is stored or in lower case, is not found; `None` when they
+    /// are.
+    async fn not_found(&mut self, login: &str, key: &str) -> Option<String> {
+        if login.trim().is_empty() {
+            return Some("the account has no address".to_owned());
+        }
+        let mut typed = vec![Wanted::login(login), Wanted::login(&login.to_lowercase())];
+        typed.dedup();
+        for wanted in typed {
+            tokio::time::sleep(self.pause).await;
+            let mut found = self.directory.find(&wanted, Search::Exact).await;
+            if found == Ok(None) && self.directory.searches_any_case() {
+                if self.any_case_left == 0 {
+                    continue;
+                }
+                self.any_case_left -= 1;
+                found = self.directory.find(&wanted, Search::AnyCase).await;
+            }
+            let why = match found {
+                Ok(Some(customer)) if customer.key == key => continue,
+                Ok(Some(_)) | Err(DirectoryError::Unclear) => {
+                    "another customer has the same address, perhaps in another case"
+                }
+                Ok(None) => "shop.customer_query does not find the stored address",
+                Err(DirectoryError::Failed) => "the query failed or took too long",
+            };
+            return Some(why.to_owned());
+        }
+        None
+    }
+
+    fn conclude(mut self, clock: &dyn Clock) -> CustomerSample {
+        let count = |format: &String| self.sample.by_format.get(format);
+        let most = self.examples.iter().max_by_key(|(format, _)| count(format));
+        self.sample.check_time = most.map(|(_, hash)| {
+            let began = clock.monotonic();
+            std::hint::black_box(hash.matches("not the password"));
+            clock.monotonic().saturating_sub(began)
+        });
+        self.sample
+    }
 }

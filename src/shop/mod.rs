@@ -25,8 +25,8 @@ mod types;
 pub use self::{
     demo_shop::{DEMO_PASSWORD, DemoShopError, create_demo_shop},
     directory::{
-        Customer, CustomerDirectory, DirectoryError, DirectoryOpenError, Login, QueryError, QueryFinding,
-        QueryKind, Search, Wanted, check_customer_query,
+        Customer, CustomerDirectory, DatabaseKind, DirectoryError, DirectoryOpenError, Login, QueryError,
+        QueryFinding, QueryKind, Search, Wanted, check_customer_query,
     },
     handoff::{HandoffConfig, HandoffError, HandoffIssuer, HandoffKeys, SignInState},
     handoff_sign_in::DepositOutcome,

@@ -76,10 +76,7 @@ impl Shop {
             config.password_threads,
             config.password_queue_max,
             config.password_wait_max,
-            PasswordFormat::unsafe_ones()
-                .filter(|(_, name)| config.unsafe_password_formats.iter().any(|it| it == name))
-                .map(|(format, _)| format)
-                .collect(),
+            PasswordFormat::unsafe_named(&config.unsafe_password_formats),
             &clock,
             Arc::clone(&entropy),
         )

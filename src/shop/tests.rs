@@ -83,14 +83,18 @@ fn deps(dir: &TempDir, clock: Arc<dyn Clock>) -> Deps {
     }
 }
 
+/// A connection that may change the shop.
+async fn administrator(file: &Path) -> SqliteConnection {
+    let url = format!("sqlite:{}", file.display());
+    SqliteConnection::connect(&url).await.unwrap()
+}
+
 /// A demo shop whose hashes are fast to verify, with a disabled account (2) and one without a password (3).
 async fn a_shop(dir: &TempDir) -> PathBuf {
     let file = dir.path().join("shop.db");
     create_demo_shop(&file, 9).await.unwrap();
     let quick = django_hash(DEMO_PASSWORD, "salt", NonZeroU32::new(20).unwrap());
-    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
-        .await
-        .unwrap();
+    let mut sql = administrator(&file).await;
     sqlx::query("UPDATE auth_user SET password = ?")
         .bind(quick)
         .execute(&mut sql)
@@ -241,9 +245,7 @@ async fn while_the_shop_is_down_cached_customers_sign_in() {
     clock.advance(Duration::from_mins(5));
 
     // The shop's database breaks: here its table is gone.
-    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
-        .await
-        .unwrap();
+    let mut sql = administrator(&file).await;
     sqlx::query("ALTER TABLE auth_user RENAME TO under_maintenance")
         .execute(&mut sql)
         .await

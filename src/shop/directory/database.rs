@@ -9,6 +9,31 @@ pub(crate) const RECORDS_MAX: u32 = 3;
 /// Tables with fewer rows than this are read as a whole without harm.
 pub(crate) const ROWS_TO_SCAN_MAX: u64 = 10_000;
 
+/// What kinds of databases a shop may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseKind {
+    /// A file.
+    Sqlite,
+    /// A PostgreSQL server.
+    Postgres,
+    /// A MySQL or MariaDB server.
+    MySql,
+}
+
+impl DatabaseKind {
+    /// The kind that a URL is of; `None` for any other text.
+    #[must_use]
+    pub fn of(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once(':')?;
+        match scheme {
+            "sqlite" => Some(Self::Sqlite),
+            "postgres" | "postgresql" if rest.starts_with("//") => Some(Self::Postgres),
+            "mysql" | "mariadb" if rest.starts_with("//") => Some(Self::MySql),
+            _ => None,
+        }
+    }
+}
+
 /// A database of one kind.
 #[async_trait]
 pub(crate) trait ShopDatabase: Send + Sync {
@@ -29,6 +54,18 @@ pub(crate) trait ShopDatabase: Send + Sync {
     /// What the account could change, by the catalog and by trying an update that changes no row of each of
     /// `tables`; empty when it can change nothing.
     async fn write_access(&self, tables: &[String]) -> Result<Vec<String>, sqlx::Error>;
+}
+
+/// Whether the database has done what was tried.
+///
+/// # Errors
+/// It did not answer: that proves nothing.
+pub(crate) fn is_accepted<T>(tried: Result<T, sqlx::Error>) -> Result<bool, sqlx::Error> {
+    match tried {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A name in `shop.tables` that is no table which the account can see.

@@ -11,6 +11,7 @@ mod sql;
 mod sqlite;
 
 pub use self::{
+    database::DatabaseKind,
     login::Login,
     port::{Customer, CustomerDirectory, DirectoryError, Search, Wanted},
     query::{QueryError, QueryKind, check_customer_query},

@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use crate::shop::directory::{
-    database::{ROWS_TO_SCAN_MAX, Scan, ShopDatabase, unknown_table},
+    database::{ROWS_TO_SCAN_MAX, Scan, ShopDatabase, is_accepted, unknown_table},
     port::Wanted,
     query::CustomerQuery,
     record::{Cell, Record},
@@ -148,12 +148,7 @@ async fn is_update_accepted(connection: &mut PgConnection, table: &str) -> Resul
     let sql = format!("UPDATE {table} SET {column} = {column} WHERE 1 = 0");
     let tried = attempt.execute(AssertSqlSafe(sql)).await;
     attempt.rollback().await?;
-    match tried {
-        Ok(_) => Ok(true),
-        // The answer of the database; a lost connection proves nothing.
-        Err(sqlx::Error::Database(_)) => Ok(false),
-        Err(error) => Err(error),
-    }
+    is_accepted(tried)
 }
 
 fn record(json: &str) -> Result<Record, sqlx::Error> {

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::{
     kernel::Clock,
     shop::directory::{
-        database::{RECORDS_MAX, ShopDatabase},
+        database::{DatabaseKind, RECORDS_MAX, ShopDatabase},
         mysql::MySqlShop,
         port::{Customer, CustomerDirectory, DirectoryError, Search, Wanted},
         postgres::PostgresShop,
@@ -87,7 +87,7 @@ impl SqlDirectory {
     /// [`DirectoryOpenError`], except [`DirectoryOpenError::Writable`].
     pub(crate) fn new(config: DirectoryConfig, clock: Arc<dyn Clock>) -> Result<Self, DirectoryOpenError> {
         let (database, placeholders) = open(&config, clock).map_err(DirectoryOpenError::Url)?;
-        let needs_login = matches!(scheme_of(&config.database_url), "mysql" | "mariadb");
+        let kind = DatabaseKind::of(&config.database_url);
         let parse = |key, text: &str, kind| {
             CustomerQuery::parse(text, kind, placeholders)
                 .map_err(|error| DirectoryOpenError::Query { key, error })
@@ -110,7 +110,7 @@ impl SqlDirectory {
             config,
             write_access: OnceCell::new(),
             inspecting: Mutex::new(()),
-            needs_login,
+            needs_login: kind == Some(DatabaseKind::MySql),
         })
     }
 
@@ -374,15 +374,11 @@ fn warn_of_write_access(privileges: &[String]) {
 /// The default query is written for SQLite files.
 fn any_case_query(config: &DirectoryConfig) -> &str {
     let text = config.customer_query_any_case.as_str();
-    if text.contains(ANY_CASE) && !config.database_url.starts_with("sqlite:") {
+    if text.contains(ANY_CASE) && DatabaseKind::of(&config.database_url) != Some(DatabaseKind::Sqlite) {
         tracing::info!("shop.customer_query_any_case is not used: only SQLite files compare by {ANY_CASE}");
         return "";
     }
     text
-}
-
-fn scheme_of(url: &str) -> &str {
-    url.split_once(':').map_or("", |(scheme, _)| scheme)
 }
 
 fn open(
@@ -391,20 +387,20 @@ fn open(
 ) -> Result<(Box<dyn ShopDatabase>, Placeholders), sqlx::Error> {
     let (url, connections_max) = (&config.database_url, config.connections_max);
     let timeout = config.query_timeout;
-    Ok(match scheme_of(url) {
-        "sqlite" => (
+    Ok(match DatabaseKind::of(url) {
+        Some(DatabaseKind::Sqlite) => (
             Box::new(SqliteShop::new(url, connections_max, timeout, clock)?),
             Placeholders::Counted,
         ),
-        "postgres" | "postgresql" => (
+        Some(DatabaseKind::Postgres) => (
             Box::new(PostgresShop::new(url, connections_max, timeout)?),
             Placeholders::Numbered,
         ),
-        "mysql" | "mariadb" => (
+        Some(DatabaseKind::MySql) => (
             Box::new(MySqlShop::new(url, connections_max, timeout)?),
             Placeholders::Counted,
         ),
-        _ => {
+        None => {
             let kinds = "must be sqlite:FILE, postgres://... or mysql://...";
             return Err(sqlx::Error::Configuration(kinds.into()));
         }

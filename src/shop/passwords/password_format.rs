@@ -70,6 +70,14 @@ impl PasswordFormat {
     pub(crate) fn unsafe_ones() -> impl Iterator<Item = (Self, &'static str)> {
         Self::ALL.iter().copied().filter(|(format, _)| format.is_unsafe())
     }
+
+    /// The unsafe formats with these names.
+    pub(crate) fn unsafe_named(names: &[String]) -> Vec<Self> {
+        Self::unsafe_ones()
+            .filter(|(_, name)| names.iter().any(|it| it == name))
+            .map(|(format, _)| format)
+            .collect()
+    }
 }
 
 /// Names of the stored password formats that protect nothing.

@@ -6,9 +6,7 @@ use super::*;
 async fn a_stored_password_that_cannot_be_verified_is_not_called_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let file = a_shop(&dir).await;
-    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
-        .await
-        .unwrap();
+    let mut sql = administrator(&file).await;
     // The MD5 of the demo's password.
     for (id, stored) in [(1, "e57e10f8774cb51b69f0e6e55a79a3ae"), (4, "$y$j9T$salt$hash")] {
         sqlx::query("UPDATE auth_user SET password = ? WHERE id = ?")
@@ -54,9 +52,7 @@ async fn a_customer_whose_account_the_shop_closes_buys_no_more() {
     let [one, two, three] = ["1", "4", "999"].map(|key| Subject::customer(key).unwrap());
     assert!(shop.may_buy(&one).await && shop.may_buy(&two).await);
     assert!(!shop.may_buy(&three).await, "there is no such customer");
-    let mut sql = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
-        .await
-        .unwrap();
+    let mut sql = administrator(&file).await;
     sqlx::query("UPDATE auth_user SET is_active = 0 WHERE id = 1")
         .execute(&mut sql)
         .await

@@ -17,7 +17,7 @@ use crate::{
         },
     },
     platform::keys::MASTER_KEY_BYTES_MIN,
-    shop::{QueryKind, check_customer_query, unsafe_password_formats},
+    shop::{DatabaseKind, QueryKind, check_customer_query, unsafe_password_formats},
 };
 
 pub(super) fn server(settings: &Settings, problems: &mut Problems) {
@@ -290,16 +290,14 @@ fn handoff(section: &HandoffSettings, problems: &mut Problems) {
 }
 
 fn shop_database(section: &ShopSettings, problems: &mut Problems) {
-    let is_file = section.database_url.scheme() == "sqlite";
-    let is_server = ["postgres", "postgresql", "mysql", "mariadb"].contains(&section.database_url.scheme())
-        && section.database_url.expose().contains("://");
+    let kind = DatabaseKind::of(section.database_url.expose());
     problems.add_if(
-        !is_file && !is_server,
+        kind.is_none(),
         "shop.database_url",
         "must be sqlite:FILE, postgres://USER:PASSWORD@HOST/DATABASE or mysql://USER:PASSWORD@HOST/DATABASE",
     );
     problems.add_if(
-        is_server && section.tables.is_empty(),
+        matches!(kind, Some(DatabaseKind::Postgres | DatabaseKind::MySql)) && section.tables.is_empty(),
         "shop.tables",
         "must name the tables that shop.customer_query reads, to try that nothing can be written",
     );
