@@ -10,7 +10,7 @@
 //! | [`platform`] | plumbing: Redis, SQL, group commit, signatures, keys, shutdown | any word of ticketing |
 //! | [`waiting_room`] | who comes in, and when: queue, draw, admission, forecast, status | what is sold |
 //! | [`seating`] | which seats there are, and whose they are now | money, queues |
-//! | [`checkout`] | turns a hold into tickets, or into nothing | the waiting room, HTTP |
+//! | [`checkout`] | turns a hold into tickets, or into nothing; sends events to the shop | the waiting room |
 //! | [`shop`] | the anti-corruption layer before the existing shop | what customers buy |
 //! | [`edge`] | the public listener: routes, overload, authentication, pages | stores, SQL |
 //! | [`ops`] | configuration, admin API, telemetry, health, reports | business decisions |
