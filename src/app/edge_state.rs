@@ -149,7 +149,10 @@ fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
 
 fn shop_sign_in(settings: &Settings) -> Option<edge::ShopSignIn> {
     let handoff = &settings.shop.handoff;
-    (!handoff.sign_in_url.is_empty()).then(|| edge::ShopSignIn {
+    if !settings.shop.oidc.issuer.is_empty() {
+        return Some(edge::ShopSignIn::Provider);
+    }
+    (!handoff.sign_in_url.is_empty()).then(|| edge::ShopSignIn::Page {
         url: handoff.sign_in_url.clone(),
         origins: handoff.origins.clone(),
     })
@@ -162,7 +165,7 @@ fn sign_in_options(settings: &Settings) -> SignInOptions {
     SignInOptions {
         shop_name: shop.name.clone(),
         takes_passwords: shop.password_sign_in,
-        leads_to_shop: !shop.handoff.sign_in_url.is_empty(),
+        leads_to_shop: shop_sign_in(settings).is_some(),
         forgot_password_url: link(&shop.forgot_password_url),
         new_account_url: link(&shop.new_account_url),
     }

@@ -20,6 +20,7 @@ use crate::edge::{
     overload::{health::Subsystem, shed::Priority},
     state::{AppState, BoxOfficeState, WaitingRoomState},
 };
+use crate::shop;
 
 /// Everything that is known about one endpoint. `H` names the handler and the state that it needs.
 #[derive(Debug)]
@@ -195,6 +196,13 @@ pub static ROUTES: &[Route<Handler>] = {
             shop_sign_in::RETURN_PATH,
             "return_from_shop_with_code",
             Shared(|m| on(m, shop_sign_in::return_with_code)),
+        )
+        .priority(Queueing),
+        Route::new(
+            GET,
+            shop::OIDC_RETURN_PATH,
+            "return_from_provider",
+            Shared(|m| on(m, shop_sign_in::return_from_provider)),
         )
         .priority(Queueing),
         Route::new(

@@ -52,13 +52,18 @@ pub struct Config {
     pub shop_sign_in: Option<ShopSignIn>,
 }
 
-/// The shop's page that signs a customer in and hands them over.
+/// Where customers sign in at the shop.
 #[derive(Clone, Debug)]
-pub struct ShopSignIn {
-    /// Its address.
-    pub url: String,
-    /// Origins of the shop's pages whose forms may bring a hand-off.
-    pub origins: Vec<String>,
+pub enum ShopSignIn {
+    /// At a page of the shop that hands them over.
+    Page {
+        /// Its address.
+        url: String,
+        /// Origins of the shop's pages whose forms may bring a hand-off.
+        origins: Vec<String>,
+    },
+    /// At its OpenID provider.
+    Provider,
 }
 
 /// Whether visitors of a sale sign in.

@@ -87,12 +87,23 @@ impl Shop {
     async fn redeem(&self, state: &SignInState, code: &str) -> Result<HandoffCode, SignInOutcome> {
         let code = HandoffCode::open(code, &self.keys.handoff, self.clock.now())
             .ok_or(SignInOutcome::HandoffRejected(HandoffError::UNKNOWN_CODE))?;
-        let (state_used, code_used) = (UsedToken::OneTime(state.id), UsedToken::OneTime(code.id));
-        self.use_once(state_used, state.expires_at, HandoffError::STATE)
-            .await?;
-        self.use_once(code_used, code.expires_at, HandoffError::UNKNOWN_CODE)
-            .await?;
+        self.use_state(state).await?;
+        self.use_once(
+            UsedToken::OneTime(code.id),
+            code.expires_at,
+            HandoffError::UNKNOWN_CODE,
+        )
+        .await?;
         Ok(code)
+    }
+
+    pub(super) async fn use_state(&self, state: &SignInState) -> Result<(), SignInOutcome> {
+        self.use_once(
+            UsedToken::OneTime(state.id),
+            state.expires_at,
+            HandoffError::STATE,
+        )
+        .await
     }
 
     /// Verifies a hand-off and uses it.
@@ -132,7 +143,7 @@ impl Shop {
     }
 
     /// One to two seconds, so that callers do not return all at once.
-    fn soon(&self) -> Duration {
+    pub(super) fn soon(&self) -> Duration {
         Duration::from_secs(1).mul_f64(1.0 + self.entropy.unit())
     }
 }

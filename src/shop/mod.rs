@@ -13,6 +13,8 @@ mod guess_limit;
 mod handoff;
 mod handoff_sign_in;
 mod inspection;
+mod oidc;
+mod oidc_sign_in;
 mod passwords;
 mod query_budget;
 mod replay_guard;
@@ -31,6 +33,7 @@ pub use self::{
     handoff::{HandoffConfig, HandoffError, HandoffIssuer, HandoffKeys, SignInState},
     handoff_sign_in::DepositOutcome,
     inspection::{CustomerSample, ShopInspection, inspect_shop},
+    oidc::{OIDC_RETURN_PATH, OidcConfig},
     passwords::unsafe_password_formats,
     replay_guard::ReplayGuardLocation,
     service::Shop,

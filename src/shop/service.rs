@@ -12,6 +12,7 @@ use crate::{
         directory::{CustomerDirectory, DirectoryConfig, Login, SqlDirectory, Unavailable, Wanted},
         guess_limit::GuessLimit,
         handoff::HandoffVerifier,
+        oidc::OidcProvider,
         passwords::{PasswordFormat, PasswordVerifier, Verdict},
         replay_guard::{ReplayGuard, UsedToken},
         session::Session,
@@ -33,6 +34,8 @@ pub struct Shop {
     reminded_at: Mutex<Duration>,
     /// `None` where hand-offs are not configured.
     pub(super) handoffs: Option<HandoffVerifier>,
+    /// `None` without an OpenID provider.
+    pub(super) provider: Option<Arc<OidcProvider>>,
     pub(super) replay_guard: Arc<ReplayGuard>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
@@ -85,6 +88,10 @@ impl Shop {
             .handoff
             .as_ref()
             .map(|handoff| HandoffVerifier::start(handoff, &clock, &entropy, &lifecycle));
+        let provider = config.oidc.clone().map(|oidc| {
+            let (clock, entropy) = (Arc::clone(&clock), Arc::clone(&entropy));
+            OidcProvider::start(oidc, clock, entropy, &lifecycle)
+        });
         let guesses = GuessLimit::new(config.wrong_passwords_per_minute, &clock);
         let customers = CachedDirectory::new(
             directory,
@@ -103,6 +110,7 @@ impl Shop {
             passwords,
             guesses,
             handoffs,
+            provider,
             replay_guard,
             reminded_at: Mutex::new(clock.monotonic()),
             clock,

@@ -48,6 +48,7 @@ fn config(database: &Path) -> Config {
         sign_in_url: None,
         session_ttl: Duration::from_hours(12),
         handoff: Some(handoff_config()),
+        oidc: None,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     shop::{
         directory::DirectoryOpenError,
         handoff::{HandoffConfig, HandoffError},
+        oidc::OidcConfig,
         replay_guard::store::ReplayGuardLocation,
         session::Session,
     },
@@ -58,6 +59,8 @@ pub struct Config {
     pub session_ttl: Duration,
     /// How hand-offs are verified; `None` disables them.
     pub handoff: Option<HandoffConfig>,
+    /// The shop's OpenID provider; `None` without one.
+    pub oidc: Option<OidcConfig>,
 }
 
 /// Dependencies of [`Shop`](super::Shop).

@@ -73,15 +73,23 @@ pub struct DepositedHandoff {
 
 /// `GET /v1/sign-in/shop`: leads the browser to the shop's sign-in, and gives it a state to come back with.
 pub async fn start(State(app): State<Arc<AppState>>, Query(start): Query<Start>) -> HandlerResult {
-    let shop = shop_sign_in(&app)?;
     let path = start.return_to.as_deref().and_then(local_path).unwrap_or("/");
-    let state = app.shop.new_sign_in_state(path);
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("state", &state)
-        .append_pair("return_to", &format!("{}{RETURN_PATH}", app.config.origin))
-        .finish();
-    let separator = if shop.url.contains('?') { '&' } else { '?' };
-    let mut response = see_other(&format!("{}{separator}{query}", shop.url))?;
+    let (address, state) = match shop_sign_in(&app)? {
+        ShopSignIn::Provider => match app.shop.begin_at_provider(path) {
+            Ok(begun) => begun,
+            Err(refused) => return Err(refusal(&app, refused)),
+        },
+        ShopSignIn::Page { url, .. } => {
+            let state = app.shop.new_sign_in_state(path);
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("state", &state)
+                .append_pair("return_to", &format!("{}{RETURN_PATH}", app.config.origin))
+                .finish();
+            let separator = if url.contains('?') { '&' } else { '?' };
+            (format!("{url}{separator}{query}"), state)
+        }
+    };
+    let mut response = see_other(&address)?;
     let cookie = app
         .cookies
         .set_for_other_sites(STATE_COOKIE, &state, SignInState::TTL);
@@ -95,9 +103,11 @@ pub async fn return_with_form(
     headers: HeaderMap,
     body: Body,
 ) -> HandlerResult {
-    let shop = shop_sign_in(&app)?;
+    let ShopSignIn::Page { origins, .. } = shop_sign_in(&app)? else {
+        return Err(no_hand_off());
+    };
     let origin = single_header(&headers, "origin").unwrap_or_default();
-    if !shop.origins.iter().any(|allowed| allowed == origin) {
+    if !origins.iter().any(|allowed| allowed == origin) {
         return Err(Problem::new(ProblemType::CrossOrigin).detail(
             "the form's Origin must be one of shop.handoff.origins; a page whose Referrer-Policy is \
                      no-referrer or same-origin sends none",
@@ -121,7 +131,9 @@ pub async fn return_with_code(
     headers: HeaderMap,
     Query(CodeQuery { code, state }): Query<CodeQuery>,
 ) -> HandlerResult {
-    shop_sign_in(&app)?;
+    if !matches!(shop_sign_in(&app)?, ShopSignIn::Page { .. }) {
+        return Err(no_hand_off());
+    }
     let (code, state) = match (code, state) {
         (Some(code), Some(state)) => (code, state),
         // A form that could not be answered at once is repeated by its page, without what was in it.
@@ -153,17 +165,65 @@ async fn deposited(app: &AppState, token: String) -> Result<DepositedHandoff, Pr
         .map_err(task_failed)?;
     match outcome {
         DepositOutcome::Deposited { code, expires_at } => Ok(DepositedHandoff { code, expires_at }),
-        DepositOutcome::Refused(refused) => match signed_in_or_problem(app, refused) {
-            Err(problem) => Err(problem),
-            Ok(_) => Err(Problem::new(ProblemType::Internal)),
-        },
+        DepositOutcome::Refused(refused) => Err(refusal(app, refused)),
     }
+}
+
+/// The problem of an outcome that is no session.
+fn refusal(app: &AppState, refused: SignInOutcome) -> Problem {
+    match signed_in_or_problem(app, refused) {
+        Err(problem) => problem,
+        Ok(_) => Problem::new(ProblemType::Internal),
+    }
+}
+
+/// What the provider adds to the address (RFC 6749, sections 4.1.2 and 4.1.2.1).
+#[derive(Deserialize)]
+pub struct ProviderQuery {
+    code: Option<String>,
+    state: Option<String>,
+    error: Option<String>,
+}
+
+/// `GET /v1/sign-in/oidc`: the provider sends the browser back.
+pub async fn return_from_provider(
+    State(app): State<Arc<AppState>>,
+    headers: HeaderMap,
+    Query(ProviderQuery { code, state, error }): Query<ProviderQuery>,
+) -> HandlerResult {
+    if !matches!(shop_sign_in(&app)?, ShopSignIn::Provider) {
+        return Err(Problem::new(ProblemType::NotFound).detail("shop.oidc is not configured"));
+    }
+    let Some(state) = state else {
+        return Err(Problem::new(ProblemType::MalformedRequest).detail("state is required"));
+    };
+    let state = presented_state(&app, &headers, &state)?;
+    let Some(code) = code.filter(|_| error.is_none()) else {
+        // The visitor gave up at the provider, or is not allowed in: the page offers the sign-in again.
+        tracing::info!(
+            error = error.unwrap_or_default(),
+            "a visitor came back from the provider without a code"
+        );
+        return see_other(&state.return_path);
+    };
+    let (shop, path) = (Arc::clone(&app.shop), state.return_path.clone());
+    let outcome = app
+        .lifecycle
+        .spawn_uncancellable(async move { shop.sign_in_by_provider(&state, &code).await })
+        .await
+        .map_err(task_failed)?;
+    back_to_page(&app, &headers, outcome, &path)
+}
+
+fn no_hand_off() -> Problem {
+    Problem::new(ProblemType::NotFound).detail("shop.handoff.sign_in_url is not configured")
 }
 
 fn shop_sign_in(app: &AppState) -> Result<&ShopSignIn, Problem> {
     app.config.shop_sign_in.as_ref().ok_or_else(|| {
-        Problem::new(ProblemType::NotFound)
-            .detail("there is no sign-in at the shop: shop.handoff.sign_in_url is not configured")
+        Problem::new(ProblemType::NotFound).detail(
+            "there is no sign-in at the shop: neither shop.handoff.sign_in_url nor shop.oidc is configured",
+        )
     })
 }
 

@@ -29,6 +29,7 @@ pub(super) fn operations() -> Vec<OperationDoc> {
         sign_in_at_shop(),
         return_from_shop_with_handoff(),
         return_from_shop_with_code(),
+        return_from_provider(),
         sign_out(),
         get_public_keys(),
         check_pass(),
@@ -142,6 +143,27 @@ fn return_from_shop_with_code() -> OperationDoc {
     .sets_cookie("The session token; removes the state.")
     .problem_like(Problem::new(ProblemType::WrongCredentials).detail(USED_STATE))
     .problem(ProblemType::NotFound)
+}
+
+fn return_from_provider() -> OperationDoc {
+    OperationDoc::new(
+        "return_from_provider",
+        TAG,
+        "Come back from the shop's OpenID provider",
+    )
+    .describe(
+        "The provider's redirect (`shop.oidc`). Its `state` must be that of the cookie. With `error` it leads \
+        back to the page that the visitor came from, who is not signed in then.",
+    )
+    .query::<String>("code", "The provider's authorization code.")
+    .query::<String>("state", "The state that the provider's page was opened with.")
+    .query::<String>("error", "Why the provider gives no code.")
+    .empty(303, "To the page that the visitor came from.")
+    .located("That page; its fragment has the customer's name.")
+    .sets_cookie("The session token; removes the state.")
+    .problem_like(Problem::new(ProblemType::WrongCredentials).detail(USED_STATE))
+    .problem(ProblemType::NotFound)
+    .problem(ProblemType::ShopUnreachable)
 }
 
 fn session(operation: OperationDoc) -> OperationDoc {

@@ -80,6 +80,13 @@ impl Settings {
             sign_in_url: (!shop.sign_in_url.is_empty()).then(|| shop.sign_in_url.clone()),
             session_ttl: Duration::from_secs(u64::from(shop.session_hours) * 3_600),
             handoff: handoff(&shop.handoff),
+            oidc: (!shop.oidc.issuer.is_empty()).then(|| shop::OidcConfig {
+                issuer: shop.oidc.issuer.clone(),
+                client_id: shop.oidc.client_id.clone(),
+                client_secret: shop.oidc.client_secret.expose().to_owned(),
+                customer_claim: shop.oidc.customer_claim.clone(),
+                redirect_uri: format!("{}{}", self.server.public_base, shop::OIDC_RETURN_PATH),
+            }),
         }
     }
 }

@@ -24,8 +24,8 @@ pub use self::{
     secrets::{DatabaseUrl, Secret},
     sections::{
         CheckoutSettings, DataSettings, EventsSettings, GatewayKind, GatewaySettings, HandoffSettings,
-        KeysSettings, LimitSettings, LogFormat, LogSettings, ProofOfWorkSettings, ServerSettings, Settings,
-        ShopSettings,
+        KeysSettings, LimitSettings, LogFormat, LogSettings, OidcSettings, ProofOfWorkSettings,
+        ServerSettings, Settings, ShopSettings,
     },
     storage::{
         BoxOfficeSettings, DatabaseLocation, DatabaseSettings, OwnRedisSettings, RedisSettings, StoreKind,

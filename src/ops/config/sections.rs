@@ -242,6 +242,8 @@ pub struct ShopSettings {
     pub session_hours: u32,
     /// Signed hand-offs: the shop signs its customer in and sends them here with a short-lived JWT.
     pub handoff: HandoffSettings,
+    /// Sign-in at the shop's OpenID provider, instead of a hand-off: authorization code flow with PKCE.
+    pub oidc: OidcSettings,
     /// Events for the shop: what was sold, canceled and refunded (CloudEvents, signed as Standard Webhooks).
     pub events: EventsSettings,
 }
@@ -281,6 +283,20 @@ pub struct EventsSettings {
     /// The SHA-256 of the token with which the shop reads the feed at the admin listener, in hexadecimal
     /// digits; `stagedoor operator-token` makes both.
     pub feed_token: String,
+}
+
+/// Sign-in at the shop's OpenID provider, instead of a hand-off: authorization code flow with PKCE.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcSettings {
+    /// The provider's issuer, "https://..."; its discovery document lies under it. Empty for none.
+    pub issuer: String,
+    /// The id of this service at the provider, where <public_base>/v1/sign-in/oidc is its redirect URI.
+    pub client_id: String,
+    /// Its secret; empty for a public client.
+    pub client_secret: Secret,
+    /// The claim of the ID token that has the shop's key of the customer: the column id of customer_query.
+    pub customer_claim: String,
 }
 
 /// From a hold to tickets.

@@ -24,7 +24,7 @@ pub struct HandoffError {
 }
 
 impl HandoffError {
-    pub(super) const fn new(part: &'static str, why: &'static str) -> Self {
+    pub(crate) const fn new(part: &'static str, why: &'static str) -> Self {
         Self { part, why }
     }
 

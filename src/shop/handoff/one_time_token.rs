@@ -51,6 +51,8 @@ pub struct SignInState {
     pub expires_at: Timestamp,
     /// Where the visitor goes afterwards: a path of this site.
     pub return_path: String,
+    /// The secret of a sign-in at an OpenID provider; empty for a hand-off.
+    pub(crate) code_verifier: String,
 }
 
 impl HandoffCode {
@@ -89,20 +91,24 @@ impl SignInState {
             id: random_id(entropy),
             expires_at: now.plus(STATE_TTL),
             return_path: return_path.to_owned(),
+            code_verifier: String::new(),
         }
     }
 
     pub(crate) fn seal(&self, keys: &EncryptionKeys) -> String {
-        let content = &self.return_path;
-        seal(Purpose::SignInState, self.id, self.expires_at, content, keys)
+        let content = (&self.return_path, &self.code_verifier);
+        let content = serde_json::to_string(&content).expect("texts are JSON");
+        seal(Purpose::SignInState, self.id, self.expires_at, &content, keys)
     }
 
     pub(crate) fn open(text: &str, keys: &EncryptionKeys, now: Timestamp) -> Option<Self> {
-        let (id, expires_at, return_path) = open(Purpose::SignInState, text, keys, now)?;
+        let (id, expires_at, content) = open(Purpose::SignInState, text, keys, now)?;
+        let (return_path, code_verifier) = serde_json::from_str(&content).ok()?;
         Some(Self {
             id,
             expires_at,
             return_path,
+            code_verifier,
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::{
                 sales::local_text,
             },
             sales::SignIn,
-            sections::{HandoffSettings, Settings, ShopSettings},
+            sections::{HandoffSettings, OidcSettings, Settings, ShopSettings},
         },
     },
     platform::keys::MASTER_KEY_BYTES_MIN,
@@ -242,11 +242,12 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
         local_text(&section.name, "shop.name", problems);
     }
     problems.add_if(
-        !section.password_sign_in && section.handoff.sign_in_url.is_empty(),
+        !section.password_sign_in && section.handoff.sign_in_url.is_empty() && section.oidc.issuer.is_empty(),
         "shop.password_sign_in",
-        "must be true unless shop.handoff.sign_in_url is given: customers could not sign in at all",
+        "must be true unless shop.handoff.sign_in_url or shop.oidc.issuer is given: else nothing is left",
     );
     handoff(&section.handoff, problems);
+    oidc(section, problems);
 }
 
 fn handoff(section: &HandoffSettings, problems: &mut Problems) {
@@ -287,6 +288,44 @@ fn handoff(section: &HandoffSettings, problems: &mut Problems) {
             "must be given when shop.handoff.secret or shop.handoff.jwks_url is",
         );
     }
+}
+
+fn oidc(section: &ShopSettings, problems: &mut Problems) {
+    let OidcSettings {
+        issuer,
+        client_id,
+        client_secret,
+        customer_claim,
+    } = &section.oidc;
+    let is_wanted = !client_id.is_empty() || !client_secret.is_empty();
+    problems.add_if(
+        issuer.is_empty() && is_wanted,
+        "shop.oidc.issuer",
+        "must be given when another key of shop.oidc is",
+    );
+    if issuer.is_empty() {
+        return;
+    }
+    problems.add_if(
+        !is_trusted_url(issuer),
+        "shop.oidc.issuer",
+        "must be https://HOST, or http:// on the loopback: others on the network could change the keys",
+    );
+    problems.add_if(
+        client_id.is_empty(),
+        "shop.oidc.client_id",
+        "must be given: the provider knows this service by it",
+    );
+    problems.add_if(
+        customer_claim.is_empty(),
+        "shop.oidc.customer_claim",
+        "must be given, usually sub",
+    );
+    problems.add_if(
+        !section.handoff.sign_in_url.is_empty(),
+        "shop.handoff.sign_in_url",
+        "must be empty when shop.oidc.issuer is given: the sign-in page leads to one of them",
+    );
 }
 
 fn shop_database(section: &ShopSettings, problems: &mut Problems) {

@@ -1,0 +1,235 @@
+//! The provider's addresses and keys, and the exchange of a code for an ID token.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+use serde::Deserialize;
+
+use super::{
+    OidcConfig,
+    id_token::{IdToken, verify_id_token},
+};
+use crate::{
+    kernel::{Clock, Entropy},
+    platform::{
+        http_client::{CallError, HttpClient, TrustStore},
+        jwks::JwksClient,
+        shutdown::Lifecycle,
+        signing::{base64url, sha256},
+    },
+};
+
+/// Time limit of one request.
+const TIMEOUT: Duration = Duration::from_secs(3);
+const RESPONSE_BYTES_MAX: usize = 64 * 1_024;
+const REFRESH_INTERVAL: Duration = Duration::from_mins(15);
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
+const SCOPE: &str = "openid profile";
+
+/// A provider, discovered in the background.
+pub(crate) struct OidcProvider {
+    config: OidcConfig,
+    http: HttpClient,
+    discovered: ArcSwapOption<Discovered>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    lifecycle: Lifecycle,
+}
+
+struct Discovered {
+    authorization_endpoint: String,
+    token_endpoint: Uri,
+    jwks_uri: String,
+    keys: Arc<JwksClient>,
+}
+
+/// Why there is no ID token.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExchangeError {
+    #[error("the provider's discovery document was not fetched yet")]
+    NotDiscovered,
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("the provider answered {0}")]
+    Status(StatusCode),
+    #[error("the provider's answer has no ID token")]
+    Malformed,
+    #[error("the ID token is refused: {0}")]
+    IdToken(&'static str),
+}
+
+#[derive(Deserialize)]
+struct DiscoveryDocument {
+    issuer: String,
+    authorization_endpoint: String,
+    token_endpoint: String,
+    jwks_uri: String,
+}
+
+#[derive(Deserialize)]
+struct TokenResponse {
+    id_token: String,
+}
+
+/// The secret of a sign-in (RFC 7636, section 4.1), from 32 random bytes.
+pub(crate) fn new_code_verifier(entropy: &dyn Entropy) -> String {
+    let mut random = [0; 32];
+    entropy.fill(&mut random);
+    base64url(&random)
+}
+
+/// Binds the ID token to the sign-in that this browser began (OpenID Connect Core 1.0, section 15.5.2).
+fn nonce_of(code_verifier: &str) -> String {
+    base64url(&sha256(format!("nonce {code_verifier}").as_bytes()))
+}
+
+impl OidcProvider {
+    /// Starts to discover the provider in the background.
+    pub(crate) fn start(
+        config: OidcConfig,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        lifecycle: &Lifecycle,
+    ) -> Arc<Self> {
+        let trust_store = if config.issuer.starts_with("https:") {
+            TrustStore::system()
+        } else {
+            TrustStore::empty()
+        };
+        let this = Arc::new(Self {
+            config,
+            http: HttpClient::with_trust_store(TIMEOUT, RESPONSE_BYTES_MAX, &trust_store),
+            discovered: ArcSwapOption::empty(),
+            clock,
+            entropy,
+            lifecycle: lifecycle.clone(),
+        });
+        let provider = Arc::clone(&this);
+        lifecycle.supervise("OpenID discovery", RETRY_PAUSE, move || {
+            let provider = Arc::clone(&provider);
+            async move { provider.keep_fresh().await }
+        });
+        this
+    }
+
+    async fn keep_fresh(&self) {
+        let mut pause = RETRY_PAUSE;
+        loop {
+            let wait = match self.discover().await {
+                Ok(()) => {
+                    pause = RETRY_PAUSE;
+                    REFRESH_INTERVAL
+                }
+                Err(error) => {
+                    let issuer = &self.config.issuer;
+                    tracing::warn!(%error, issuer, "the OpenID provider was not discovered");
+                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
+                    pause
+                }
+            };
+            let jittered = wait.mul_f64(0.5 + self.entropy.unit() / 2.0);
+            let slept = self.lifecycle.until_stopping(tokio::time::sleep(jittered)).await;
+            if slept.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn discover(&self) -> Result<(), ExchangeError> {
+        let issuer = self.config.issuer.trim_end_matches('/');
+        let url = format!("{issuer}/.well-known/openid-configuration");
+        let url: Uri = url.parse().map_err(|_| ExchangeError::Malformed)?;
+        let response = self.http.send(Method::GET, url, &[], Bytes::new()).await?;
+        if response.status != StatusCode::OK {
+            return Err(ExchangeError::Status(response.status));
+        }
+        let document: DiscoveryDocument = response.json().map_err(|_| ExchangeError::Malformed)?;
+        // Another issuer's document could name addresses of its own (OpenID Connect Discovery 1.0, 4.3).
+        if document.issuer != self.config.issuer {
+            return Err(ExchangeError::IdToken(
+                "the discovery document names another issuer",
+            ));
+        }
+        let token_endpoint = document
+            .token_endpoint
+            .parse()
+            .map_err(|_| ExchangeError::Malformed)?;
+        let known = self
+            .discovered
+            .load_full()
+            .filter(|it| it.jwks_uri == document.jwks_uri);
+        let keys = known.map_or_else(
+            || {
+                let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+                JwksClient::start(&document.jwks_uri, clock, entropy, &self.lifecycle)
+            },
+            |known| Arc::clone(&known.keys),
+        );
+        self.discovered.store(Some(Arc::new(Discovered {
+            authorization_endpoint: document.authorization_endpoint,
+            token_endpoint,
+            jwks_uri: document.jwks_uri,
+            keys,
+        })));
+        Ok(())
+    }
+
+    /// Where a browser goes to sign in; `None` until the provider is discovered.
+    pub(crate) fn authorization(&self, state: &str, code_verifier: &str) -> Option<String> {
+        let discovered = self.discovered.load_full()?;
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &self.config.client_id)
+            .append_pair("redirect_uri", &self.config.redirect_uri)
+            .append_pair("scope", SCOPE)
+            .append_pair("state", state)
+            .append_pair("nonce", &nonce_of(code_verifier))
+            .append_pair("code_challenge", &base64url(&sha256(code_verifier.as_bytes())))
+            .append_pair("code_challenge_method", "S256")
+            .finish();
+        let endpoint = &discovered.authorization_endpoint;
+        let separator = if endpoint.contains('?') { '&' } else { '?' };
+        Some(format!("{endpoint}{separator}{query}"))
+    }
+
+    /// The form of RFC 6749, section 4.1.3.
+    fn token_request(&self, code: &str, code_verifier: &str) -> String {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "authorization_code")
+            .append_pair("code", code)
+            .append_pair("redirect_uri", &self.config.redirect_uri)
+            .append_pair("code_verifier", code_verifier)
+            .append_pair("client_id", &self.config.client_id);
+        if !self.config.client_secret.is_empty() {
+            form.append_pair("client_secret", &self.config.client_secret);
+        }
+        form.finish()
+    }
+
+    /// Exchanges the code that the browser has brought for who the customer is.
+    pub(crate) async fn exchange(&self, code: &str, code_verifier: &str) -> Result<IdToken, ExchangeError> {
+        let discovered = self.discovered.load_full().ok_or(ExchangeError::NotDiscovered)?;
+        let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = [(header::CONTENT_TYPE, content_type)];
+        let body = Bytes::from(self.token_request(code, code_verifier));
+        let endpoint = discovered.token_endpoint.clone();
+        let response = self.http.send(Method::POST, endpoint, &headers, body).await?;
+        if response.status != StatusCode::OK {
+            return Err(ExchangeError::Status(response.status));
+        }
+        let TokenResponse { id_token } = response.json().map_err(|_| ExchangeError::Malformed)?;
+        let nonce = nonce_of(code_verifier);
+        verify_id_token(
+            &id_token,
+            &self.config,
+            &nonce,
+            &discovered.keys,
+            self.clock.now(),
+        )
+        .await
+        .map_err(ExchangeError::IdToken)
+    }
+}
