@@ -24,7 +24,7 @@ use crate::{
     },
     platform::{http_client::HttpClient, shutdown::Lifecycle, signing::MacKeys},
     seating::Seating,
-    waiting_room::{BoxOfficeHealth, BoxOfficeReport, Phase, ZoneStock},
+    waiting_room::{BoxOfficeHealth, BoxOfficeReport, Milestones, ZoneStock},
 };
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
@@ -121,33 +121,34 @@ impl Reporter {
         for sale in self.box_office.app.sales.keys() {
             let report = self.report(sale, paying.clone(), health);
             let ended_count = report.ended.len();
-            let phase = match &self.destination {
+            let milestones = match &self.destination {
                 Destination::Local(waiting_room) => waiting_room.room(sale).map(|room| {
                     room.receive_report(report);
-                    room.admission_settings().phase
+                    room.milestones()
                 }),
                 Destination::Remote(remote) => remote.send(sale, &report).await,
             };
-            let Some(phase) = phase else { continue };
+            let Some(milestones) = milestones else { continue };
             if let Some(ended) = self.state.lock().ended.get_mut(sale) {
                 ended.drain(..ended_count);
             }
-            self.note_milestones(sale, phase);
+            self.note_milestones(sale, milestones);
         }
     }
 
-    /// Takes note of what the phase says about the sale, for the shop.
-    fn note_milestones(&self, sale: &SaleId, phase: Phase) {
-        let milestones: &[SaleMilestone] = match phase {
-            Phase::Scheduled | Phase::Prequeue | Phase::Drawing | Phase::Paused => &[],
-            Phase::OnSale => &[SaleMilestone::Opened],
-            Phase::SoldOut => &[SaleMilestone::Opened, SaleMilestone::SoldOut],
-            Phase::Closed => &[SaleMilestone::Closed],
-        };
-        self.box_office
-            .checkout
-            .events()
-            .note_milestones(sale, milestones);
+    /// Takes note of what the sale has reached, for the shop.
+    fn note_milestones(&self, sale: &SaleId, milestones: Milestones) {
+        let reached = [
+            (SaleMilestone::Opened, milestones.opened_at),
+            (SaleMilestone::SoldOut, milestones.sold_out_at),
+            (SaleMilestone::Closed, milestones.closed_at),
+        ];
+        let events = self.box_office.checkout.events();
+        for (milestone, at) in reached {
+            if let Some(at) = at {
+                events.note_milestone(sale, milestone, at);
+            }
+        }
     }
 
     fn report(&self, sale: &SaleId, paying: Vec<VisitId>, health: BoxOfficeHealth) -> BoxOfficeReport {
@@ -174,9 +175,9 @@ impl Reporter {
 }
 
 impl RemoteFeed {
-    /// Sends one report to all waiting rooms; returns the sale's phase if any has accepted it, which is
-    /// enough because they share their state. A failed report is not repeated: the next one includes it.
-    async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> Option<Phase> {
+    /// Sends one report to all waiting rooms; returns what the sale has reached if any has accepted it, which
+    /// is enough because they share their state. A failed report is not repeated: the next one includes it.
+    async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> Option<Milestones> {
         let body: Bytes = serde_json::to_vec(report)
             .expect("our own wire types are JSON")
             .into();
@@ -197,7 +198,7 @@ impl RemoteFeed {
         sale: &SaleId,
         authorization: &HeaderValue,
         body: Bytes,
-    ) -> Option<Phase> {
+    ) -> Option<Milestones> {
         let headers = [
             (header::AUTHORIZATION, authorization.clone()),
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -210,11 +211,11 @@ impl RemoteFeed {
                 .map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
         };
-        let phase = response.and_then(|response| match response.json::<ReportAccepted>() {
-            Ok(accepted) if response.status.is_success() => Ok(accepted.phase),
+        let milestones = response.and_then(|response| match response.json::<ReportAccepted>() {
+            Ok(accepted) if response.status.is_success() => Ok(accepted.milestones),
             _ => Err(format!("responded {}", response.status)),
         });
-        let error_text = phase.as_ref().err();
+        let error_text = milestones.as_ref().err();
         let outcome = if error_text.is_none() {
             "accepted"
         } else {
@@ -237,7 +238,7 @@ impl RemoteFeed {
             }
             _ => {}
         }
-        phase.ok()
+        milestones.ok()
     }
 }
 

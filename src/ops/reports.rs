@@ -23,7 +23,7 @@ use crate::{
     edge::errors::problem::{Problem, ProblemType},
     kernel::SaleId,
     platform::signing::{MacKeys, base64url, from_base64url},
-    waiting_room::{BoxOfficeReport, Phase, WaitingRoom},
+    waiting_room::{BoxOfficeReport, Milestones, WaitingRoom},
 };
 
 /// A report with 20,000 payments in progress has about 800 kB.
@@ -45,8 +45,8 @@ struct OpenFeed {
 /// Answer to a report.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ReportAccepted {
-    /// Phase of the sale.
-    pub phase: Phase,
+    /// What the sale has reached.
+    pub milestones: Milestones,
 }
 
 impl BoxOfficeFeed {
@@ -134,8 +134,8 @@ pub(super) async fn accept_report(
     if feed.is_newer(&sale, &report) {
         room.receive_report(report);
     }
-    let phase = room.admission_settings().phase;
-    Ok(Json(ReportAccepted { phase }))
+    let milestones = room.milestones();
+    Ok(Json(ReportAccepted { milestones }))
 }
 
 impl OpenFeed {

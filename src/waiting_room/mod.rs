@@ -65,8 +65,9 @@ pub use self::{
     types::{
         ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, AdmissionSettings, BoxOfficeHealth, BoxOfficeLoad,
         BoxOfficeReport, CLOSE_DELAY, CommandOutcome, CommandRefusal, Config, DelayReason, Durability,
-        EnterOutcome, EntryState, ForecastOutcomes, JoinOutcome, Joined, JournalLocation, NOTICE_CHARS_MAX,
-        OperatorCommand, Phase, Position, RenewOutcome, RoomMetrics, StoreBackend, Wait, ZoneStock,
+        EnterOutcome, EntryState, ForecastOutcomes, JoinOutcome, Joined, JournalLocation, Milestones,
+        NOTICE_CHARS_MAX, OperatorCommand, Phase, Position, RenewOutcome, RoomMetrics, StoreBackend, Wait,
+        ZoneStock,
     },
 };
 pub(crate) use self::{

@@ -39,8 +39,8 @@ use crate::{
         },
         types::{
             AdmissionSettings, BoxOfficeLoad, BoxOfficeReport, CommandOutcome, Config, EnterOutcome,
-            EntryState, JoinOutcome, Joined, OperatorCommand, POLL_FAR_MS, Phase, Position, RenewOutcome,
-            RoomMetrics,
+            EntryState, JoinOutcome, Joined, Milestones, OperatorCommand, POLL_FAR_MS, Phase, Position,
+            RenewOutcome, RoomMetrics,
         },
         visits::{self, Admission},
     },
@@ -371,6 +371,11 @@ impl WaitingRoom {
     /// How admission is set now.
     pub fn admission_settings(&self) -> AdmissionSettings {
         commands::admission_settings(&self.context)
+    }
+
+    /// What the sale has reached.
+    pub fn milestones(&self) -> Milestones {
+        self.context.store.settings().milestones
     }
 
     /// Counts for metrics and operators.

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::{kernel::Timestamp, waiting_room::types::Config};
+use crate::{
+    kernel::Timestamp,
+    waiting_room::types::{Config, Milestones},
+};
 
 /// Share of the rate that is used while the box office is silent.
 pub(crate) const SILENT_SHARE: f64 = 0.5;
@@ -37,6 +40,8 @@ pub(crate) struct Settings {
     pub pass_generation: u32,
     /// Commands so far: each is another version of the settings, and the last one counts.
     pub commands: u32,
+    /// What the sale has reached.
+    pub milestones: Milestones,
 }
 
 impl Settings {

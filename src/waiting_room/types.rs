@@ -351,6 +351,17 @@ pub struct AdmissionSettings {
     pub notice: Option<String>,
 }
 
+/// When the sale reached what it reaches once, by its journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Milestones {
+    /// The first visitors could be called.
+    pub opened_at: Option<Timestamp>,
+    /// Every seat was booked or blocked for the first time.
+    pub sold_out_at: Option<Timestamp>,
+    /// The sale closed.
+    pub closed_at: Option<Timestamp>,
+}
+
 /// Report of a box office to the waiting room. May be sent twice and out of order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -5,6 +5,7 @@ use std::{process::Command, time::Duration};
 
 use http::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 use stagedoor::{
     audit::databases::DatabaseLocation,
     kernel::Clock,
@@ -173,12 +174,46 @@ async fn the_shop_hears_everything(world: &World, receiver: &Receiver) {
     );
 }
 
-async fn operators_decide(world: &World, receiver: &Receiver) {
+/// Lets the failing events have failed for eleven minutes, and be due.
+async fn age_failures(world: &World) {
+    match world.databases().ledger {
+        DatabaseLocation::Postgres(_) => {
+            let aged = "UPDATE stagedoor_ledger.outbox_stream
+                        SET failing_since = failing_since - 660000, due_at = 0 WHERE attempts > 0";
+            world.environment().execute(aged).await;
+        }
+        DatabaseLocation::File(file) => {
+            let mut file = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
+                .await
+                .unwrap();
+            let aged = "UPDATE outbox_stream SET failing_since = failing_since - 660000, due_at = 0
+                        WHERE attempts > 0";
+            sqlx::query(aged).execute(&mut file).await.unwrap();
+        }
+    }
+}
+
+/// An order whose first event is a dead letter, because the receiver answered 410 for eleven minutes.
+async fn refused_for_long(world: &World, receiver: &Receiver, fan: &mut Fan) -> String {
+    let dead_letters = "stagedoor_outbox_dead_letters";
+    wait_for_gauge(world, 0, dead_letters, |count| count == 0.0).await;
     receiver.answer(ReceiverMode::Gone);
-    let mut fan = Fan::admitted(world, 2).await;
-    let order = bought(world, &mut fan, 1).await;
-    wait_for_gauge(world, 0, "stagedoor_outbox_dead_letters", |count| count > 0.0).await;
+    let before = receiver.requests();
+    let order = bought(world, fan, 1).await;
+    while receiver.requests() == before {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The failure is recorded a moment after the answer.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    age_failures(world).await;
+    wait_for_gauge(world, 0, dead_letters, |count| count > 0.0).await;
     receiver.answer(ReceiverMode::Accepts);
+    order
+}
+
+async fn operators_decide(world: &World, receiver: &Receiver) {
+    let mut fan = Fan::admitted(world, 2).await;
+    let order = refused_for_long(world, receiver, &mut fan).await;
     let call = async |method: Method, path: &str, token: &str, body: String| {
         at_node(world, 0, method, path, Some(token), body).await
     };
@@ -207,6 +242,18 @@ async fn operators_decide(world: &World, receiver: &Receiver) {
     }
     receiver.wait_for(PAID, &order).await;
     assert_eq!(receiver.accepted().len(), others + 2);
+
+    let order = refused_for_long(world, receiver, &mut fan).await;
+    for (body, expected) in [
+        (json!({"sale": "another-sale"}), json!({"events": 0})),
+        (json!({}), json!({"events": 1})),
+        (json!({}), json!({"events": 0})),
+    ] {
+        let path = format!("{list}/resend");
+        let (status, answer) = call(Method::POST, &path, KIM, body.to_string()).await;
+        assert_eq!((status, &answer), (200, &expected), "{body}");
+    }
+    receiver.wait_for(PAID, &order).await;
 
     // The shop may read its feed, and nothing else.
     for (token, path, status) in [

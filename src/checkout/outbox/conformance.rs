@@ -1,5 +1,9 @@
 //! The conformance suite that every outbox must pass. Each case runs on a ledger of its own.
 
+mod decisions;
+
+pub(crate) use self::decisions::*;
+
 use crate::{
     checkout::{
         ledger::{
@@ -9,7 +13,7 @@ use crate::{
         order::OrderState,
         outbox::{
             event::{ORDER_BOOKED, ORDER_CANCELED, ORDER_PAID, SALE_OPENED, SaleMilestone},
-            port::{AfterFailure, EventId, LeasedEvent, Outbox, ReplayRange},
+            port::{AfterFailure, EventId, LeasedEvent, Outbox},
         },
     },
     kernel::SaleId,
@@ -145,77 +149,6 @@ pub(crate) async fn a_failing_event_delays_the_later_ones(ledger: &dyn LedgerWit
     );
 }
 
-pub(crate) async fn a_dead_letter_stops_its_stream_only(ledger: &dyn LedgerWithOutbox) {
-    let (order, other) = (book(ledger, 1, 0).await, book(ledger, 2, 0).await);
-    for leased in ledger.lease_streams(at(0), at(1_000), 8).await.unwrap() {
-        if leased.event.id == id_of(other, 1) {
-            assert_eq!(accept(ledger, &leased, 1).await, None);
-        } else {
-            let dead = ledger.record_failure(&leased.lease, "answered 410", AfterFailure::Dead, at(1));
-            dead.await.unwrap();
-        }
-    }
-    pay(ledger, order, 2).await;
-    pay(ledger, other, 2).await;
-    let live = lease_one(ledger, 1_000_000).await.unwrap();
-    assert_eq!(live.event.id, id_of(other, 2));
-    assert_eq!(accept(ledger, &live, 1_000_000).await, None);
-    let letters = ledger.dead_letters("", 8).await.unwrap();
-    assert_eq!(letters.len(), 1);
-    let letter = &letters[0];
-    assert_eq!((&letter.event.id, letter.dead_at), (&id_of(order, 1), at(1)));
-    assert_eq!((letter.attempts, letter.last_error.as_str()), (1, "answered 410"));
-    assert_eq!(letter.waiting, 1);
-    assert_eq!(ledger.dead_letters(&letter.event.id.stream, 8).await.unwrap(), []);
-    let counts = ledger.outbox_counts().await.unwrap();
-    assert_eq!(
-        (counts.undelivered, counts.dead, counts.oldest_at),
-        (2, 1, Some(at(0)))
-    );
-
-    let now = at(1_000_001);
-    for wrong in [id_of(order, 2), id_of(other, 1), id_of(other, 9)] {
-        assert!(!ledger.resend_dead_letter(&wrong, now).await.unwrap(), "{wrong}");
-        assert!(
-            !ledger.skip_dead_letter(&wrong, "kim", now).await.unwrap(),
-            "{wrong}"
-        );
-    }
-    assert!(ledger.resend_dead_letter(&id_of(order, 1), now).await.unwrap());
-    let again = lease_one(ledger, 1_000_001).await.unwrap();
-    assert_eq!(
-        (again.event.id.clone(), again.failing_since),
-        (id_of(order, 1), None)
-    );
-    let dead = ledger.record_failure(&again.lease, "answered 410", AfterFailure::Dead, now);
-    dead.await.unwrap();
-    assert!(
-        ledger
-            .skip_dead_letter(&id_of(order, 1), "kim", now)
-            .await
-            .unwrap()
-    );
-    let next = lease_one(ledger, 1_000_001).await.unwrap();
-    assert_eq!(next.event.id, id_of(order, 2));
-    assert_eq!(accept(ledger, &next, 1_000_002).await, None);
-    let counts = ledger.outbox_counts().await.unwrap();
-    assert_eq!((counts.undelivered, counts.dead, counts.oldest_at), (0, 0, None));
-}
-
-pub(crate) async fn a_skipped_last_event_leaves_nothing_to_send(ledger: &dyn LedgerWithOutbox) {
-    let order = book(ledger, 1, 0).await;
-    let leased = lease_one(ledger, 0).await.unwrap();
-    let dead = ledger.record_failure(&leased.lease, "answered 410", AfterFailure::Dead, at(1));
-    dead.await.unwrap();
-    assert!(
-        ledger
-            .skip_dead_letter(&id_of(order, 1), "kim", at(2))
-            .await
-            .unwrap()
-    );
-    assert_eq!(lease_one(ledger, 99_000).await, None);
-}
-
 pub(crate) async fn a_sales_event_is_recorded_once(ledger: &dyn LedgerWithOutbox) {
     for ms in 0..3 {
         for milestone in [SaleMilestone::Closed, SaleMilestone::Opened] {
@@ -244,58 +177,6 @@ pub(crate) async fn a_sales_event_is_recorded_once(ledger: &dyn LedgerWithOutbox
         .await
         .unwrap();
     assert_eq!(lease_one(ledger, 99_000).await, None, "it was told before");
-}
-
-/// A range, whatever was delivered; a stopped stream is left out.
-pub(crate) async fn a_range_is_sent_again(ledger: &dyn LedgerWithOutbox) {
-    let (early, order, stopped) = (
-        book(ledger, 1, 0).await,
-        book(ledger, 2, 100).await,
-        book(ledger, 3, 100).await,
-    );
-    pay(ledger, order, 200).await;
-    for leased in ledger.lease_streams(at(300), at(1_300), 8).await.unwrap() {
-        let mut next = Some(leased);
-        while let Some(leased) = next {
-            next = if leased.event.id == id_of(stopped, 1) {
-                let dead = ledger.record_failure(&leased.lease, "answered 410", AfterFailure::Dead, at(301));
-                dead.await.unwrap();
-                None
-            } else {
-                accept(ledger, &leased, 301).await
-            };
-        }
-    }
-    ledger.number_events().await.unwrap();
-    let range = |sale: Option<&str>, from, until| ReplayRange {
-        sale: sale.map(|sale| sale.parse().unwrap()),
-        from: at(from),
-        until: at(until),
-    };
-    let mut marked = 0;
-    for (range, expected) in [
-        (range(Some("autumn"), 0, 1_000), 0),
-        (range(None, 201, 1_000), 0),
-        (range(Some("spring"), 100, 201), 2),
-        (range(None, 100, 200), 0),
-    ] {
-        let mut after = Some(0);
-        let mut events = 0;
-        while let Some(position) = after {
-            // One event a step, so that steps are shown to go on.
-            let step = ledger.replay(&range, position, 1, at(400)).await.unwrap();
-            events += step.events;
-            after = step.next;
-        }
-        assert_eq!(events, expected, "{range:?}");
-        marked += events;
-    }
-    assert_eq!(ledger.outbox_counts().await.unwrap().undelivered, marked + 1);
-    let first = lease_one(ledger, 400).await.unwrap();
-    assert_eq!(first.event.id, id_of(order, 1), "not {early:?}");
-    let second = accept(ledger, &first, 401).await.unwrap();
-    assert_eq!(second.event.id, id_of(order, 2));
-    assert_eq!(accept(ledger, &second, 402).await, None);
 }
 
 pub(crate) async fn the_feed_gives_every_event_once_in_order(ledger: &dyn LedgerWithOutbox) {
@@ -335,9 +216,11 @@ macro_rules! outbox_conformance {
             a_released_stream_is_due_at_once
             a_failing_event_delays_the_later_ones
             a_dead_letter_stops_its_stream_only
+            all_dead_letters_of_a_sale_are_sent_again
             a_skipped_last_event_leaves_nothing_to_send
             a_sales_event_is_recorded_once
             a_range_is_sent_again
+            a_replay_forgets_failures_and_ends_leases
             the_feed_gives_every_event_once_in_order
         );
     };

@@ -199,6 +199,14 @@ pub(crate) trait Outbox: Send + Sync + 'static {
     /// Sends a dead letter again. Returns false when there is no such dead letter.
     async fn resend_dead_letter(&self, id: &EventId, at: Timestamp) -> Result<bool, LedgerError>;
 
+    /// Sends up to `limit` dead letters again, of all sales or of one. Returns how many.
+    async fn resend_dead_letters(
+        &self,
+        sale: Option<&SaleId>,
+        limit: u32,
+        at: Timestamp,
+    ) -> Result<u64, LedgerError>;
+
     /// Gives a dead letter up, for an operator: its stream goes on without it. Returns false when there is no
     /// such dead letter.
     async fn skip_dead_letter(
@@ -209,7 +217,8 @@ pub(crate) trait Outbox: Send + Sync + 'static {
     ) -> Result<bool, LedgerError>;
 
     /// Marks events of the range as to be sent again, at most `limit` behind the feed position `after`.
-    /// Streams that a dead letter stops are left out.
+    /// Streams that a dead letter stops are left out. The others are due at once, their leases end, and their
+    /// failures are forgotten.
     async fn replay(
         &self,
         range: &ReplayRange,

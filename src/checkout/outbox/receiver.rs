@@ -28,7 +28,7 @@ pub enum DeliveryOutcome {
     Accepted,
     /// It did not; the text says what happened instead.
     Failed(String),
-    /// It answered 410: it does not want this event, now or later.
+    /// It answered 410: it may not want this event, now or later.
     Gone,
 }
 

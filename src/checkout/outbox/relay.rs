@@ -24,6 +24,8 @@ use crate::{
 
 /// How long a failing event is sent again before it becomes a dead letter.
 pub(super) const RETRY_FOR: Duration = Duration::from_hours(72);
+/// How long 410 counts as a failure like others: a deployment that lost its route answers so for a while.
+pub(super) const RETRY_GONE_FOR: Duration = Duration::from_mins(10);
 const RETRY_BASE: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_mins(10);
 /// What a lease lasts beyond the receiver's time limit: enough to record a result.
@@ -113,8 +115,11 @@ impl Relay {
         let now = self.clock.now();
         let failure = match outcome {
             DeliveryOutcome::Accepted => None,
-            DeliveryOutcome::Failed(error) => Some((error, self.after_failure(&leased, now))),
-            DeliveryOutcome::Gone => Some(("answered 410".to_owned(), AfterFailure::Dead)),
+            DeliveryOutcome::Failed(error) => Some((error, self.after_failure(&leased, now, RETRY_FOR))),
+            DeliveryOutcome::Gone => Some((
+                "answered 410".to_owned(),
+                self.after_failure(&leased, now, RETRY_GONE_FOR),
+            )),
         };
         self.log(&leased, failure.as_ref(), now);
         let recorded = if let Some((error, after)) = failure {
@@ -150,10 +155,10 @@ impl Relay {
         }
     }
 
-    fn after_failure(&self, leased: &LeasedEvent, now: Timestamp) -> AfterFailure {
+    fn after_failure(&self, leased: &LeasedEvent, now: Timestamp, retry_for: Duration) -> AfterFailure {
         let is_over = leased
             .failing_since
-            .is_some_and(|since| now.since(since) >= RETRY_FOR);
+            .is_some_and(|since| now.since(since) >= retry_for);
         if is_over {
             AfterFailure::Dead
         } else {

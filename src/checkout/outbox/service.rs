@@ -28,7 +28,7 @@ use crate::{
 
 /// How often events get their positions in the feed, and are counted.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(2);
-/// Events of one step of a replay: one transaction, which other writers wait for.
+/// Events, or streams, of one step of a replay: one transaction, which other writers wait for.
 const REPLAY_STEP: u32 = 1_000;
 
 /// Where events go, and within which limits.
@@ -56,7 +56,7 @@ pub struct Events {
 
 /// What this process knows of one milestone.
 struct Milestone {
-    /// When it was noticed.
+    /// When the sale reached it.
     at: Timestamp,
     is_recorded: bool,
 }
@@ -159,18 +159,16 @@ impl Events {
         oldest_at.map_or(Duration::ZERO, |at| self.clock.now().since(at))
     }
 
-    /// Takes note that the sale has reached these milestones; the upkeep records them. Any node may say so at
-    /// any time: each is recorded once.
-    pub fn note_milestones(&self, sale: &SaleId, milestones: &[SaleMilestone]) {
-        let mut noted = self.milestones.lock();
-        for milestone in milestones {
-            noted
-                .entry((sale.clone(), *milestone))
-                .or_insert_with(|| Milestone {
-                    at: self.clock.now(),
-                    is_recorded: false,
-                });
-        }
+    /// Takes note of when the sale reached a milestone; the upkeep records it. Any node may say so at any
+    /// time: each milestone is recorded once.
+    pub fn note_milestone(&self, sale: &SaleId, milestone: SaleMilestone, at: Timestamp) {
+        self.milestones
+            .lock()
+            .entry((sale.clone(), milestone))
+            .or_insert(Milestone {
+                at,
+                is_recorded: false,
+            });
     }
 
     /// Records the milestones that this process has not recorded yet, in their order.
@@ -224,6 +222,21 @@ impl Events {
     /// [`CheckoutError::Ledger`]
     pub async fn resend(&self, id: &EventId) -> Result<bool, CheckoutError> {
         Ok(self.outbox.resend_dead_letter(id, self.clock.now()).await?)
+    }
+
+    /// Sends all dead letters again, or those of one sale. Returns how many.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`]; part of them may be sent again then, and repeating the call is safe.
+    pub async fn resend_all(&self, sale: Option<&SaleId>) -> Result<u64, CheckoutError> {
+        let (mut resent, now) = (0, self.clock.now());
+        loop {
+            let step = self.outbox.resend_dead_letters(sale, REPLAY_STEP, now).await?;
+            resent += step;
+            if step < u64::from(REPLAY_STEP) {
+                return Ok(resent);
+            }
+        }
     }
 
     /// Gives a dead letter up. Returns false when there is no such dead letter.

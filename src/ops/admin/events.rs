@@ -169,6 +169,42 @@ pub(super) async fn skip(call: OperatorCall, EventInPath(event): EventInPath) ->
     decide(call, event, true).await
 }
 
+/// Which dead letters to send again.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResendRequest {
+    /// Only those of this sale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) sale: Option<SaleId>,
+}
+
+/// `POST /v1/admin/dead-letters/resend`: sends all of them again, with three more days.
+pub(super) async fn resend_all(
+    call: OperatorCall,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<EventsSentAgain>, Problem> {
+    let box_office = call.box_office()?;
+    let request: ResendRequest = parse_object(&body.map_err(|e| unreadable(&e))?)?;
+    let app = &box_office.app;
+    let resent = {
+        let (checkout, sale) = (box_office.checkout.clone(), request.sale.clone());
+        async move { checkout.events().resend_all(sale.as_ref()).await }
+    };
+    let resent = app.lifecycle.spawn_uncancellable(resent).await;
+    let events = resent
+        .map_err(task_failed)?
+        .map_err(|e| app.checkout_problem("dead letters", &e))?;
+    let sale = request.sale.as_ref().map(SaleId::as_str);
+    tracing::info!(
+        operator = call.operator,
+        sale,
+        events,
+        "operator sends dead letters again"
+    );
+    Ok(Json(EventsSentAgain { events }))
+}
+
 async fn decide(call: OperatorCall, event: EventId, is_skipped: bool) -> Result<StatusCode, Problem> {
     let box_office = call.box_office()?;
     let app = &box_office.app;
@@ -207,9 +243,9 @@ pub(super) struct ReplayRequest {
     pub(super) until: Timestamp,
 }
 
-/// What a replay sends again.
+/// What is sent again.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ReplayStarted {
+pub(super) struct EventsSentAgain {
     /// Events that are sent again.
     pub(super) events: u64,
 }
@@ -218,7 +254,7 @@ pub(super) struct ReplayStarted {
 pub(super) async fn replay(
     call: OperatorCall,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<ReplayStarted>, Problem> {
+) -> Result<Json<EventsSentAgain>, Problem> {
     let box_office = call.box_office()?;
     let request: ReplayRequest = parse_object(&body.map_err(|e| unreadable(&e))?)?;
     if request.from >= request.until {
@@ -250,7 +286,7 @@ pub(super) async fn replay(
         events,
         "operator's replay of events"
     );
-    Ok(Json(ReplayStarted { events }))
+    Ok(Json(EventsSentAgain { events }))
 }
 
 fn no_such_dead_letter() -> Problem {

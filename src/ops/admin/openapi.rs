@@ -1,22 +1,21 @@
 //! The OpenAPI document of the admin API.
 
+mod events;
+
 use serde_json::{Value, json};
 
-use super::{
-    events::{DeadLetterPage, DeadLetterView, EventPage, ReplayRequest, ReplayStarted},
-    listener::METRICS_CONTENT_TYPE,
-    orders::CancelRequest,
-    routes::ADMIN_ROUTES,
-};
+use super::{listener::METRICS_CONTENT_TYPE, orders::CancelRequest, routes::ADMIN_ROUTES};
 use crate::{
     checkout::{OrderState, OrderView},
     edge::{
         errors::problem::{Problem, ProblemType},
-        openapi::{self, event_examples, examples, operation::OperationDoc, security::Credential},
+        openapi::{self, examples, operation::OperationDoc, security::Credential},
     },
     kernel::OrderId,
     ops::reports::ReportAccepted,
-    waiting_room::{AdmissionSettings, BoxOfficeHealth, BoxOfficeReport, OperatorCommand, Phase, ZoneStock},
+    waiting_room::{
+        AdmissionSettings, BoxOfficeHealth, BoxOfficeReport, Milestones, OperatorCommand, Phase, ZoneStock,
+    },
 };
 
 const DESCRIPTION: &str = "\
@@ -47,7 +46,7 @@ pub fn admin_document() -> Value {
 
 /// Every operation of the admin API.
 fn operations() -> Vec<OperationDoc> {
-    vec![
+    [
         get_metrics(),
         get_liveness(),
         get_readiness(),
@@ -55,12 +54,10 @@ fn operations() -> Vec<OperationDoc> {
         get_admission_settings(),
         execute_command(),
         cancel_order(),
-        get_events(),
-        replay_events(),
-        get_dead_letters(),
-        resend_dead_letter(),
-        skip_dead_letter(),
     ]
+    .into_iter()
+    .chain(events::operations())
+    .collect()
 }
 
 fn get_metrics() -> OperationDoc {
@@ -126,7 +123,12 @@ fn report_box_office() -> OperationDoc {
     .json(
         200,
         "Accepted, or ignored because it is older than the last one.",
-        &ReportAccepted { phase: Phase::OnSale },
+        &ReportAccepted {
+            milestones: Milestones {
+                opened_at: Some("2026-05-01T11:00:00Z".parse().expect("a time")),
+                ..Milestones::default()
+            },
+        },
     )
     .problems(&[
         ProblemType::MalformedRequest,
@@ -256,114 +258,6 @@ fn cancel_order() -> OperationDoc {
             ProblemType::BodyTooLarge,
             ProblemType::LedgerUnavailable,
         ])
-}
-
-fn of_events(id: &'static str, summary: &'static str, credentials: &[&[Credential]]) -> OperationDoc {
-    OperationDoc::new(id, "events", summary)
-        .on_admin_listener()
-        .credentials(credentials)
-        .problems(&[
-            ProblemType::SignInRequired,
-            ProblemType::WrongCredentials,
-            ProblemType::TooManyRequests,
-            ProblemType::TemporarilyUnavailable,
-            ProblemType::LedgerUnavailable,
-            ProblemType::NotFound,
-        ])
-}
-
-fn get_events() -> OperationDoc {
-    of_events(
-        "get_events",
-        "Read the feed",
-        &[&[Credential::FeedReader], &[Credential::Operator]],
-    )
-    .describe(
-        "For shops that cannot be called. Begin without `after`, then pass the last `next`. The feed has \
-        every event once, whether it was sent or not, and those of one order in order; an event that is \
-        committed later is behind every event that was read.",
-    )
-    .query::<u64>("after", "`next` of the page before; absent: from the beginning.")
-    .query::<u32>("limit", "Events of this page: 100 when absent, 500 at most.")
-    .json(
-        200,
-        "One page.",
-        &EventPage {
-            events: event_examples::all(),
-            next: 8,
-        },
-    )
-}
-
-fn replay_events() -> OperationDoc {
-    let request = ReplayRequest {
-        sale: Some("summer-tour".parse().expect("a valid id")),
-        from: "2026-05-01T11:00:00Z".parse().expect("a time"),
-        until: "2026-05-01T12:00:00Z".parse().expect("a time"),
-    };
-    of_events("replay_events", "Send events again", &[&[Credential::Operator]])
-        .describe(
-            "Sends the events of a time range again with the ids of before, whether they were delivered, \
-            skipped or not. Orders that a dead letter stops are left out.",
-        )
-        .raw_json_body::<ReplayRequest>(&[(
-            "an_hour",
-            serde_json::to_value(request).expect("wire types are JSON"),
-        )])
-        .json(200, "They are sent.", &ReplayStarted { events: 1_204 })
-        .problem_like(Problem::new(ProblemType::InvalidField).with("field", &"until"))
-        .problems(&[ProblemType::MalformedRequest, ProblemType::BodyTooLarge])
-}
-
-fn get_dead_letters() -> OperationDoc {
-    let event = event_examples::order_paid();
-    let letter = DeadLetterView {
-        id: event.id,
-        kind: event.kind,
-        sale: "summer-tour".parse().expect("a valid id"),
-        order: event.subject,
-        time: event.time,
-        dead_at: "2026-05-04T11:05:13Z".parse().expect("a time"),
-        attempts: 441,
-        last_error: "answered 500".to_owned(),
-        waiting: 3,
-    };
-    of_events(
-        "get_dead_letters",
-        "List dead letters",
-        &[&[Credential::Operator]],
-    )
-    .describe("Events that are not sent any more. Each stops the later events of its order.")
-    .query::<String>("after", "`next` of the page before; absent: from the beginning.")
-    .query::<u32>(
-        "limit",
-        "Dead letters of this page: 100 when absent, 500 at most.",
-    )
-    .json(
-        200,
-        "One page.",
-        &DeadLetterPage {
-            dead_letters: vec![letter],
-            next: None,
-        },
-    )
-}
-
-fn of_dead_letter(id: &'static str, summary: &'static str) -> OperationDoc {
-    let event = event_examples::order_paid();
-    of_events(id, summary, &[&[Credential::Operator]]).path::<String>("event", "Id of the event.", &event.id)
-}
-
-fn resend_dead_letter() -> OperationDoc {
-    of_dead_letter("resend_dead_letter", "Send a dead letter again")
-        .describe("It is sent at once, and for three more days if it fails again.")
-        .empty(204, "It is sent.")
-}
-
-fn skip_dead_letter() -> OperationDoc {
-    of_dead_letter("skip_dead_letter", "Give a dead letter up")
-        .describe("The later events of its order are sent. The ledger keeps which operator decided.")
-        .empty(204, "It is not sent any more.")
 }
 
 #[cfg(test)]

@@ -102,6 +102,12 @@ pub static ADMIN_ROUTES: &[Route<AdminHandler>] = {
         ),
         Route::new(
             POST,
+            "/v1/admin/dead-letters/resend",
+            "resend_dead_letters",
+            Operators(|m| on(m, events::resend_all).layer(DefaultBodyLimit::max(COMMAND_BYTES_MAX))),
+        ),
+        Route::new(
+            POST,
             "/v1/admin/dead-letters/{event}/resend",
             "resend_dead_letter",
             Operators(|m| on(m, events::resend)),

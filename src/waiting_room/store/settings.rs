@@ -6,9 +6,28 @@ use crate::{
         admission::call_policy::effective_rate,
         journal::record::Event,
         state::Settings,
-        types::{CLOSE_DELAY, OperatorCommand},
+        types::{CLOSE_DELAY, Milestones, OperatorCommand, Phase},
     },
 };
+
+impl Milestones {
+    /// The sale has entered a phase. A node that starts journals the phase once more: the first one counts.
+    fn reach(&mut self, phase: Phase, when: Timestamp) {
+        match phase {
+            Phase::Scheduled | Phase::Prequeue | Phase::Drawing | Phase::Paused => {}
+            Phase::OnSale => {
+                self.opened_at.get_or_insert(when);
+            }
+            Phase::SoldOut => {
+                self.opened_at.get_or_insert(when);
+                self.sold_out_at.get_or_insert(when);
+            }
+            Phase::Closed => {
+                self.closed_at.get_or_insert(when);
+            }
+        }
+    }
+}
 
 impl Settings {
     /// Applies a journaled event.
@@ -22,7 +41,13 @@ impl Settings {
                 self.rate_reduction_ppm = *by_ppm;
                 self.rate_reduced_at = Some(when);
             }
-            Event::Stock { sold_out } => self.sold_out = *sold_out,
+            Event::Stock { sold_out } => {
+                self.sold_out = *sold_out;
+                if *sold_out && self.milestones.opened_at.is_some() {
+                    self.milestones.sold_out_at.get_or_insert(when);
+                }
+            }
+            Event::Phase { phase } => self.milestones.reach(*phase, when),
             _ => return,
         }
         self.rate_effective_per_minute =

@@ -6,6 +6,7 @@ mod command_values;
 mod commands;
 mod draw;
 mod lagging_store;
+mod milestones;
 mod nodes;
 mod room;
 mod simulation;

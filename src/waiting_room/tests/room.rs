@@ -46,7 +46,7 @@ pub(super) fn config() -> Config {
     }
 }
 
-async fn open_test_room(config: Config, file: &Path, clock: Arc<ManualClock>) -> TestRoom {
+pub(super) async fn open_test_room(config: Config, file: &Path, clock: Arc<ManualClock>) -> TestRoom {
     let life = Lifecycle::new();
     let entropy = Arc::new(SeededEntropy::new(1));
     let keys = Keys::ephemeral(&SeededEntropy::new(42));

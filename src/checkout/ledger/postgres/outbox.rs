@@ -103,6 +103,21 @@ impl Outbox for PostgresLedger {
         Ok(revived.await?)
     }
 
+    async fn resend_dead_letters(
+        &self,
+        sale: Option<&SaleId>,
+        limit: u32,
+        at: Timestamp,
+    ) -> Result<u64, LedgerError> {
+        // Not repeated after an unknown outcome, as above.
+        let revived = self
+            .db
+            .write_once((sale.cloned(), limit, at), |db, (sale, limit, at)| {
+                Box::pin(decisions::revive_all(db, sale, limit, at))
+            });
+        Ok(revived.await?)
+    }
+
     async fn skip_dead_letter(
         &self,
         id: &EventId,

@@ -88,6 +88,17 @@ impl Outbox for SqliteLedger {
             .await
     }
 
+    async fn resend_dead_letters(
+        &self,
+        sale: Option<&SaleId>,
+        limit: u32,
+        at: Timestamp,
+    ) -> Result<u64, LedgerError> {
+        let sale = sale.cloned();
+        self.write(move |db| Box::pin(decisions::revive_all(db, sale, limit, at)))
+            .await
+    }
+
     async fn skip_dead_letter(
         &self,
         id: &EventId,

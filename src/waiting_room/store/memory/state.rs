@@ -318,13 +318,13 @@ impl State {
                 self.lanes.remove(number);
                 self.entries.mark_left(number);
             }
-            Event::Stock { .. } => self.settings.apply_event(event, when),
+            Event::Stock { .. } | Event::Phase { .. } => self.settings.apply_event(event, when),
             Event::Interrupted { since } if self.paused_at.is_none() => {
                 self.extend_call_windows(*since, when);
             }
             // Call windows already stand still during a pause. A draw is applied separately, outside this
             // lock, because computing it takes long.
-            Event::Interrupted { .. } | Event::Phase { .. } | Event::Drawn(_) => {}
+            Event::Interrupted { .. } | Event::Drawn(_) => {}
             Event::Operator { .. } | Event::RateReduced { .. } => self.apply_settings(event, when, at),
             Event::DrawCommitted(committed) => self.draw.committed(committed),
             Event::EntriesClosed(closed) => self.draw.closed(closed, when),

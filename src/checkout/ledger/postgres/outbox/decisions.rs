@@ -44,6 +44,29 @@ pub(super) async fn dead_letters(
         .collect()
 }
 
+/// Ends the stop of up to `limit` streams, of all sales or of one. Returns how many.
+pub(super) async fn revive_all(
+    db: &mut PgConnection,
+    sale: Option<SaleId>,
+    limit: u32,
+    at: Timestamp,
+) -> TxResult<u64> {
+    let revived = sqlx::query(
+        "UPDATE outbox_stream SET dead_at = NULL, attempts = 0, failing_since = NULL, last_error = NULL,
+         due_at = $1
+         WHERE stream IN (SELECT s.stream FROM outbox_stream s WHERE s.dead_at IS NOT NULL
+               AND ($2::text IS NULL
+                    OR EXISTS (SELECT 1 FROM outbox e WHERE e.stream = s.stream AND e.sale = $2))
+               ORDER BY s.stream LIMIT $3 FOR NO KEY UPDATE)",
+    )
+    .bind(at.as_millis())
+    .bind(sale.as_ref().map(SaleId::as_str))
+    .bind(i64::from(limit))
+    .execute(db)
+    .await?;
+    Ok(revived.rows_affected())
+}
+
 /// Ends the stop of a stream that this dead letter stops. Returns whether it did.
 pub(super) async fn revive(db: &mut PgConnection, id: &EventId, at: Timestamp) -> TxResult<bool> {
     let revived = sqlx::query(
@@ -118,24 +141,24 @@ pub(super) async fn replay(
     .bind(streams)
     .fetch_all(&mut *db)
     .await?;
-    let marked = sqlx::query(
+    let marked: Vec<String> = sqlx::query_scalar(
         "UPDATE outbox SET pending = TRUE, skipped_by = NULL
-         WHERE position = ANY($1) AND stream = ANY($2) AND NOT pending",
+         WHERE position = ANY($1) AND stream = ANY($2) AND NOT pending RETURNING stream",
     )
     .bind(positions)
-    .bind(&live)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query(
-        "UPDATE outbox_stream s SET due_at = COALESCE(due_at, $2) WHERE stream = ANY($1)
-         AND EXISTS (SELECT 1 FROM outbox e WHERE e.stream = s.stream AND e.pending)",
-    )
     .bind(live)
+    .fetch_all(&mut *db)
+    .await?;
+    let events = marked.len() as u64;
+    // Another event may be the first one now: neither the failures of the former one nor its lease count.
+    sqlx::query(
+        "UPDATE outbox_stream SET attempts = 0, failing_since = NULL, last_error = NULL, due_at = $2,
+         lease = lease + 1
+         WHERE stream = ANY($1)",
+    )
+    .bind(marked)
     .bind(at.as_millis())
     .execute(db)
     .await?;
-    Ok(ReplayStep {
-        events: marked.rows_affected(),
-        next,
-    })
+    Ok(ReplayStep { events, next })
 }

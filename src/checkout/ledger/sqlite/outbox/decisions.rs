@@ -41,6 +41,28 @@ pub(super) async fn dead_letters(
         .collect()
 }
 
+/// Ends the stop of up to `limit` streams, of all sales or of one. Returns how many.
+pub(super) async fn revive_all(
+    db: &mut SqliteConnection,
+    sale: Option<SaleId>,
+    limit: u32,
+    at: Timestamp,
+) -> Result<u64, LedgerError> {
+    let revived = sqlx::query(
+        "UPDATE outbox_stream SET dead_at = NULL, attempts = 0, failing_since = NULL, last_error = NULL,
+         due_at = ?1
+         WHERE stream IN (SELECT s.stream FROM outbox_stream s WHERE s.dead_at IS NOT NULL
+               AND (?2 IS NULL OR EXISTS (SELECT 1 FROM outbox e WHERE e.stream = s.stream AND e.sale = ?2))
+               LIMIT ?3)",
+    )
+    .bind(at.as_millis())
+    .bind(sale.as_ref().map(SaleId::as_str))
+    .bind(limit)
+    .execute(db)
+    .await?;
+    Ok(revived.rows_affected())
+}
+
 /// Ends the stop of a stream that this dead letter stops. Returns whether it did.
 pub(super) async fn revive(
     db: &mut SqliteConnection,
@@ -103,25 +125,27 @@ pub(super) async fn replay(
     .await?;
     let next = positions.last().copied();
     let positions = serde_json::to_string(&positions).expect("numbers are JSON");
-    let marked = sqlx::query(
+    let marked: Vec<String> = sqlx::query_scalar(
         "UPDATE outbox SET pending = 1, skipped_by = NULL
          WHERE position IN (SELECT value FROM json_each(?1)) AND pending = 0
-         AND EXISTS (SELECT 1 FROM outbox_stream s WHERE s.stream = outbox.stream AND s.dead_at IS NULL)",
+         AND EXISTS (SELECT 1 FROM outbox_stream s WHERE s.stream = outbox.stream AND s.dead_at IS NULL)
+         RETURNING stream",
     )
     .bind(&positions)
-    .execute(&mut *db)
+    .fetch_all(&mut *db)
     .await?;
+    // Another event may be the first one now: neither the failures of the former one nor its lease count.
     sqlx::query(
-        "UPDATE outbox_stream SET due_at = COALESCE(due_at, ?2)
-         WHERE dead_at IS NULL AND stream IN (SELECT e.stream FROM outbox e
-               JOIN json_each(?1) p ON p.value = e.position WHERE e.pending = 1)",
+        "UPDATE outbox_stream SET attempts = 0, failing_since = NULL, last_error = NULL, due_at = ?2,
+         lease = lease + 1
+         WHERE stream IN (SELECT value FROM json_each(?1))",
     )
-    .bind(&positions)
+    .bind(serde_json::to_string(&marked).expect("texts are JSON"))
     .bind(at.as_millis())
     .execute(db)
     .await?;
     Ok(ReplayStep {
-        events: marked.rows_affected(),
+        events: marked.len() as u64,
         next,
     })
 }
