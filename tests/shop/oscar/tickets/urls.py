@@ -1,4 +1,4 @@
-"""The shop's URLs, and two more."""
+"""The shop's URLs, and those of the tickets."""
 
 from django.urls import include, path
 
@@ -7,5 +7,6 @@ from tickets import views
 urlpatterns = [
     path("tickets/sign-in", views.sign_in),
     path("tickets/events", views.events),
+    path("oauth/", include("oauth2_provider.urls", namespace="oauth2_provider")),
     path("", include("fresh.urls")),
 ]
