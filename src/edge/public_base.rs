@@ -1,8 +1,8 @@
 //! The address under which browsers reach the service: a host of its own, or a path of the shop's host.
 //!
 //! Under a path the dispatcher takes the path off each request and puts it before each redirect, so that
-//! routes and handlers know nothing of it. What else leaves the service with an address in it (pages, cookies,
-//! answers) asks this type.
+//! routes and handlers know nothing of it. What else leaves the service with an address in it (pages,
+//! cookies, answers) asks this type.
 
 use std::borrow::Cow;
 

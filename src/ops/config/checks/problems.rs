@@ -42,8 +42,8 @@ pub(super) fn is_base_url(text: &str) -> bool {
     }) && !text.ends_with('/')
 }
 
-/// Whether it is a base URL with or without a path, which must be written one way only: cookies, `nginx` and the
-/// service compare it byte by byte.
+/// Whether it is a base URL with or without a path, which must be written one way only: cookies, proxies and
+/// the service compare it byte by byte.
 pub(super) fn is_public_base(text: &str) -> bool {
     let is_unreserved = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
     let is_segment = |part: &str| !["", ".", ".."].contains(&part) && part.chars().all(is_unreserved);
