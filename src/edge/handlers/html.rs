@@ -178,8 +178,8 @@ pub async fn favicon(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Ha
     Ok(asset_response(&icon, &headers))
 }
 
-/// `GET /robots.txt`. Search engines read it on a host of its own only; under a path its lines belong into the
-/// shop's.
+/// `GET /robots.txt`. Search engines read it on a host of its own only; under a path its lines belong into
+/// the shop's.
 pub async fn robots(State(app): State<Arc<AppState>>) -> String {
     ROBOTS.replace(": /", &format!(": {}/", app.config.public_base.path()))
 }
