@@ -107,19 +107,21 @@ impl Dispatcher {
         app.in_flight.record_arrival();
         let navigation = navigation(app, &request);
         let response = self.respond_publicly(app, peer, request).await;
-        app.config.public_base.leave(match navigation {
+        let mut response = match navigation {
             Some(lang) => page_instead_of_problem(app, lang, response),
             None => response,
-        })
+        };
+        app.config.public_base.leave(&mut response);
+        response
     }
 
-    async fn respond_publicly(&self, app: &AppState, peer: IpAddr, request: Request) -> Response {
+    async fn respond_publicly(&self, app: &AppState, peer: IpAddr, mut request: Request) -> Response {
         if let Err(refusal) = check_host(&request).and_then(|()| check_rate_limit(app, peer, &request)) {
             return refusal.into_response();
         }
-        let Some(request) = app.config.public_base.enter(request) else {
+        if app.config.public_base.enter(&mut request).is_none() {
             return not_under_path(app).into_response();
-        };
+        }
         let Some(route) = routes::find(request.method(), request.uri().path()) else {
             // The router answers that there is no such path or method.
             return match shed(app, Priority::Browsing) {

@@ -76,22 +76,22 @@ impl PublicBase {
         }
     }
 
-    /// The request as the routes know it; `None` where its path is not the service's.
-    pub(super) fn enter(&self, mut request: Request) -> Option<Request> {
+    /// Makes the request's path one that the routes know; `None` where it is not the service's.
+    pub(super) fn enter(&self, request: &mut Request) -> Option<()> {
         if self.path.is_empty() {
-            return Some(request);
+            return Some(());
         }
         let path = self.own_path(request.uri().path_and_query()?.as_str())?;
         let mut uri = request.uri().clone().into_parts();
         uri.path_and_query = Some(PathAndQuery::try_from(path.as_ref()).ok()?);
         *request.uri_mut() = Uri::from_parts(uri).ok()?;
-        Some(request)
+        Some(())
     }
 
-    /// The response as browsers must see it: a redirect within the service names the path of the host.
-    pub(super) fn leave(&self, mut response: Response) -> Response {
+    /// Makes the response what browsers must see: a redirect within the service names the path of the host.
+    pub(super) fn leave(&self, response: &mut Response) {
         if self.path.is_empty() {
-            return response;
+            return;
         }
         let own = response.headers().get(header::LOCATION);
         let own = own.filter(|location| location.as_bytes().starts_with(b"/"));
@@ -100,7 +100,6 @@ impl PublicBase {
         {
             response.headers_mut().insert(header::LOCATION, location);
         }
-        response
     }
 }
 
@@ -127,8 +126,9 @@ mod tests {
     }
 
     fn entered(base: &str, uri: &str) -> Option<String> {
-        let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
-        Some(PublicBase::new(base).enter(request)?.uri().to_string())
+        let mut request = Request::builder().uri(uri).body(Body::empty()).unwrap();
+        PublicBase::new(base).enter(&mut request)?;
+        Some(request.uri().to_string())
     }
 
     #[test]
@@ -169,9 +169,11 @@ mod tests {
             response
                 .headers_mut()
                 .insert(header::LOCATION, HeaderValue::from_static(location));
-            assert_eq!(base.leave(response).headers()[header::LOCATION], expected);
+            base.leave(&mut response);
+            assert_eq!(response.headers()[header::LOCATION], expected);
         }
-        let without = base.leave(Response::new(Body::empty()));
+        let mut without = Response::new(Body::empty());
+        base.leave(&mut without);
         assert!(!without.headers().contains_key(header::LOCATION));
         assert_eq!(base.url("/sales/x"), "https://shop.example/tickets/sales/x");
     }
