@@ -6,6 +6,7 @@
 //! query at a time for each login, the circuit breaker, the query budget, the query's time limit.
 
 mod cached_directory;
+mod capacity;
 mod circuit_breaker;
 mod demo_shop;
 mod directory;
@@ -34,7 +35,7 @@ pub use self::{
     handoff_sign_in::DepositOutcome,
     inspection::{CustomerSample, ShopInspection, inspect_shop},
     oidc::{OIDC_RETURN_PATH, OidcConfig},
-    passwords::unsafe_password_formats,
+    passwords::{PasswordFormatCost, PasswordLimits, password_format_costs, unsafe_password_formats},
     replay_guard::ReplayGuardLocation,
     service::Shop,
     session::Session,

@@ -87,8 +87,10 @@ async fn a_complete_installation_passes() {
         customers[0].finding, "of 40 customers 40 can sign in by password (40 django_pbkdf2_sha256)",
         "{report}"
     );
-    let sign_in = finding(&report, "sign-in");
-    assert!(sign_in[0].finding.contains("passwords a second"), "{report}");
+    let capacity = finding(&report, "sign-in capacity");
+    assert!(capacity[0].finding.contains("passwords a second"), "{report}");
+    assert!(capacity[1].finding.contains("which has 500 seats"), "{report}");
+    assert_eq!(capacity[1].verdict, Verdict::Ok, "{report}");
     assert!(!settings.data.dir.exists(), "nothing is created");
     assert!(!report.to_string().contains(DEMO_PASSWORD));
 }

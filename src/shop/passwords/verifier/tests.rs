@@ -13,33 +13,12 @@ const fn network(client: u8) -> IpAddr {
 fn threads(threads: usize, waiting_max: usize) -> PasswordVerifier {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy = Arc::new(SeededEntropy::new(1));
-    PasswordVerifier::start(
+    let limits = PasswordLimits {
         threads,
-        waiting_max,
-        Duration::from_mins(1),
-        Vec::new(),
-        &clock,
-        entropy,
-    )
-    .unwrap()
-}
-
-#[test]
-fn as_many_wait_as_are_done_in_time() {
-    let slots = |average_ms, wait_max, threads| {
-        let slots = Slots {
-            count: 64 + threads,
-            threads,
-            wait_max: Duration::from_millis(wait_max),
-            average_check_ms: Arc::new(AtomicU64::new(average_ms)),
-            taken: Mutex::default(),
-        };
-        slots.usable()
+        queue_max: waiting_max,
+        wait_max: Duration::from_mins(1),
     };
-    assert_eq!(slots(250, 4_000, 1), 17, "16 wait for 4 s, and one is verified");
-    assert_eq!(slots(250, 4_000, 2), 34);
-    assert_eq!(slots(10, 4_000, 1), 65, "password_queue_max");
-    assert_eq!(slots(9_000, 4_000, 1), 1, "always one");
+    PasswordVerifier::start(limits, Vec::new(), &clock, entropy).unwrap()
 }
 
 #[tokio::test]
@@ -146,9 +125,11 @@ async fn a_dropped_request_costs_no_verification() {
 fn served_in_flood(honest: f64, flood: f64) -> f64 {
     const CHECK_MS: f64 = 250.0;
     let slots = Arc::new(Slots {
-        count: 64 + 2,
-        threads: 2,
-        wait_max: Duration::from_secs(4),
+        limits: PasswordLimits {
+            threads: 2,
+            queue_max: 64,
+            wait_max: Duration::from_secs(4),
+        },
         average_check_ms: Arc::new(AtomicU64::new(250)),
         taken: Mutex::default(),
     });
