@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     app::{
         build::check_sale_plans,
-        preflight::report::Report,
+        preflight::{report::Report, sign_in},
     },
     kernel::SystemClock,
     ops::config::{SaleSettings, Settings, SignIn},
@@ -20,6 +20,7 @@ pub(super) async fn check(settings: &Settings, report: &mut Report) {
     if settings.sales.iter().all(|sale| sale.sign_in == SignIn::None) {
         return;
     }
+    sign_in::check(settings, report).await;
     if !settings.shop.password_sign_in {
         report.ok(DATABASE, "it is not used (shop.password_sign_in)");
         return;

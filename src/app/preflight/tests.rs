@@ -87,10 +87,21 @@ async fn a_complete_installation_passes() {
         customers[0].finding, "of 40 customers 40 can sign in by password (40 django_pbkdf2_sha256)",
         "{report}"
     );
+    let sign_in = finding(&report, "sign-in");
+    assert_eq!(
+        sign_in[0].finding,
+        "customers sign in by their password at the shop"
+    );
     let capacity = finding(&report, "sign-in capacity");
     assert!(capacity[0].finding.contains("passwords a second"), "{report}");
     assert!(capacity[1].finding.contains("which has 500 seats"), "{report}");
     assert_eq!(capacity[1].verdict, Verdict::Ok, "{report}");
+    let events = finding(&report, "events");
+    assert_eq!(
+        events[0].verdict,
+        Verdict::Warning,
+        "the shop hears nothing: {report}"
+    );
     assert!(!settings.data.dir.exists(), "nothing is created");
     assert!(!report.to_string().contains(DEMO_PASSWORD));
 }
@@ -157,3 +168,5 @@ async fn a_configuration_that_cannot_be_used_is_a_report_too() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["checks"][0]["verdict"], "failed");
 }
+
+mod integrations;
