@@ -107,6 +107,22 @@ async fn a_complete_installation_passes() {
 }
 
 #[tokio::test]
+async fn a_public_address_without_tls_is_warned_of() {
+    let (_dir, mut settings) = installation(&prices()).await;
+    let warned = async |settings: &Settings| {
+        let report = check(settings).await;
+        let lines = finding(&report, "public address");
+        lines
+            .iter()
+            .filter(|check| check.finding.contains("has no TLS"))
+            .count()
+    };
+    assert_eq!(warned(&settings).await, 0, "this machine");
+    settings.server.public_base = "http://0.0.0.0:9".to_owned();
+    assert_eq!(warned(&settings).await, 1);
+}
+
+#[tokio::test]
 async fn customers_who_cannot_sign_in_are_counted_by_the_reason() {
     let (dir, settings) = installation(&prices()).await;
     for sql in [
