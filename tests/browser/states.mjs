@@ -226,6 +226,11 @@ async function* journey(viewport, lang, login, other_login) {
         await page.click("[data-do=checkout]");
         await page.click("#pay_button");
         await page.waitForFunction((text) => document.querySelector("#pay_message").textContent === text, t("refusal.account-inactive"));
+        const is_read = await page.locator("#pay_message").evaluate((node) => {
+          const [own, dialog] = [node, node.closest("dialog")].map((it) => it.getBoundingClientRect());
+          return own.top >= dialog.top && own.bottom <= dialog.bottom;
+        });
+        check(is_read, "the reason is not in sight");
         await picture(page, `account-closed-${viewport}`);
         await page.unroute("**/v1/orders");
         await page.keyboard.press("Escape");
