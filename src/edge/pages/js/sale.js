@@ -127,7 +127,7 @@ function render_called() {
   const ends = Date.parse(position.call_ends_at) - now();
   fill("call_clock", position.call_ends_at && ends > 0 ? t("sale.call_clock", { time: clock(ends) }) : "");
   const wait = Math.ceil((auto_enter_at - now()) / 1000);
-  fill("called_text", entering ? t("sale.at_capacity") : wait > 0 && wait * 1000 <= AUTO_ENTER_MS ? t("sale.called_auto", { n: wait }) : t("sale.called_text"));
+  fill("called_text", entering ? t("sale.at_capacity") : wait > 0 ? t("sale.called_auto", { n: wait }) : t("sale.called_text"));
 }
 
 async function load_status() {
