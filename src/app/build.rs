@@ -338,21 +338,33 @@ async fn open_redis(config: RedisConfig, key: &'static str) -> anyhow::Result<Re
     Ok(redis)
 }
 
-/// The shop's receiver; `None` when none is configured.
+/// How events get to the shop; `None` when no receiver is configured.
 fn event_delivery(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Option<EventDelivery>> {
+    let receiver = event_receiver(settings, clock)?;
+    Ok(receiver.map(|receiver| EventDelivery {
+        receiver: Arc::new(receiver),
+        timeout: event_timeout(settings),
+        requests_max: settings.shop.events.requests_max,
+    }))
+}
+
+/// The shop's receiver; `None` when none is configured.
+pub(super) fn event_receiver(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<WebhookReceiver>> {
     let section = &settings.shop.events;
     if section.url.is_empty() {
         return Ok(None);
     }
-    let timeout = Duration::from_millis(u64::from(section.timeout_ms));
     let (url, secret) = (&section.url, section.secret.expose());
-    let trust_store = TrustStore::for_url(url);
+    let (timeout, trust_store) = (event_timeout(settings), TrustStore::for_url(url));
     let receiver = WebhookReceiver::new(url, secret, timeout, &trust_store, Arc::clone(clock));
-    Ok(Some(EventDelivery {
-        receiver: Arc::new(receiver.context("shop.events")?),
-        timeout,
-        requests_max: section.requests_max,
-    }))
+    receiver.context("shop.events").map(Some)
+}
+
+fn event_timeout(settings: &Settings) -> Duration {
+    Duration::from_millis(u64::from(settings.shop.events.timeout_ms))
 }
 
 fn ledger_location(settings: &Settings) -> LedgerLocation {

@@ -1,10 +1,12 @@
-//! `stagedoor preflight`: checks an installation before the sale, from the place where it will run. Reads
-//! only: nothing is created, migrated or sent.
+//! `stagedoor preflight`: checks an installation before the sale, from the place where it will run. Nothing
+//! is created or migrated; the shop's receiver gets one test event.
 
+mod events;
 mod node;
 mod report;
 mod servers;
 mod shop;
+mod sign_in;
 
 use anyhow::bail;
 
@@ -44,6 +46,7 @@ pub async fn check(settings: &Settings) -> Report {
     servers::redis(settings, &mut report).await;
     servers::proxy(settings, &mut report).await;
     shop::check(settings, &mut report).await;
+    events::check(settings, &mut report).await;
     report
 }
 

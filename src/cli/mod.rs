@@ -7,6 +7,7 @@ mod draw;
 mod journal;
 mod openapi;
 mod operator_token;
+mod password_formats;
 mod plan;
 mod preflight;
 mod rehearse;
@@ -52,6 +53,8 @@ enum Command {
     Openapi(openapi::Args),
     /// Makes an operator's token, and its hash for the configuration.
     OperatorToken,
+    /// Measures what verifying a stored password costs on this machine, for each format.
+    PasswordFormats,
     /// Shows or verifies a queue's journal: every change to the queue, in a hash chain.
     #[command(subcommand)]
     Journal(journal::Command),
@@ -83,6 +86,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::OperatorToken => {
             operator_token::run();
+            Ok(())
+        }
+        Command::PasswordFormats => {
+            password_formats::run();
             Ok(())
         }
         Command::Journal(command) => journal::run(command),

@@ -96,6 +96,20 @@ impl Response {
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.body)
     }
+
+    /// Where a redirect leads; empty without one.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        let location = self.headers.get(http::header::LOCATION);
+        location.and_then(|it| it.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// Whether a request could be sent there.
+#[must_use]
+pub fn is_url(text: &str) -> bool {
+    text.parse::<Uri>()
+        .is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some())
 }
 
 /// Why there is no response. Only after [`CallError::NotSent`] is it certain that the request had no effect.
@@ -158,6 +172,26 @@ impl HttpClient {
             timeout: deadline,
             ..self.clone()
         }
+    }
+
+    /// Sends a `GET`.
+    ///
+    /// # Errors
+    /// As [`HttpClient::send`]; a text that is no URL is [`CallError::NotSent`].
+    pub async fn get(&self, url: &str) -> Result<Response, CallError> {
+        let uri = url.parse().map_err(|_| CallError::NotSent)?;
+        self.send(Method::GET, uri, &[], Bytes::new()).await
+    }
+
+    /// Sends a form that is encoded already.
+    ///
+    /// # Errors
+    /// As [`HttpClient::get`].
+    pub async fn post_form(&self, url: &str, form: String) -> Result<Response, CallError> {
+        let uri = url.parse().map_err(|_| CallError::NotSent)?;
+        let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = [(http::header::CONTENT_TYPE, content_type)];
+        self.send(Method::POST, uri, &headers, form.into()).await
     }
 
     /// Sends one request. Never retries: only the caller knows whether a request may be sent twice.

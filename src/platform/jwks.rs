@@ -230,6 +230,17 @@ impl JwksClient {
     }
 }
 
+/// Fetches a key set once; returns the algorithm of each usable key. For checks before a sale.
+///
+/// # Errors
+/// Why the key set cannot be used.
+pub async fn algorithms_of_key_set(url: &str, clock: Arc<dyn Clock>) -> Result<Vec<&'static str>, String> {
+    let _: Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
+    let client = JwksClient::new(url, clock, &TrustStore::for_url(url));
+    let keys = client.try_fetch().await.map_err(|error| error.to_string())?;
+    Ok(keys.iter().map(|named| named.key.algorithm_name()).collect())
+}
+
 fn usable_key(key: serde_json::Value) -> Option<NamedKey> {
     let key: Jwk = serde_json::from_value(key).ok()?;
     let algorithm = match &key.algorithm {

@@ -6,6 +6,7 @@
 //! query at a time for each login, the circuit breaker, the query budget, the query's time limit.
 
 mod cached_directory;
+mod capacity;
 mod circuit_breaker;
 mod demo_shop;
 mod directory;
@@ -30,11 +31,11 @@ pub use self::{
         Customer, CustomerDirectory, DatabaseKind, DirectoryError, DirectoryOpenError, Login, QueryError,
         QueryFinding, QueryKind, Search, Wanted, check_customer_query,
     },
-    handoff::{HandoffConfig, HandoffError, HandoffIssuer, HandoffKeys, SignInState},
+    handoff::{HandoffConfig, HandoffError, HandoffIssuer, HandoffKeys, SignInState, inspect_handoff_keys},
     handoff_sign_in::DepositOutcome,
     inspection::{CustomerSample, ShopInspection, inspect_shop},
-    oidc::{OIDC_RETURN_PATH, OidcConfig},
-    passwords::unsafe_password_formats,
+    oidc::{OIDC_RETURN_PATH, OidcConfig, ProviderFinding, inspect_provider},
+    passwords::{PasswordFormatCost, PasswordLimits, password_format_costs, unsafe_password_formats},
     replay_guard::ReplayGuardLocation,
     service::Shop,
     session::Session,

@@ -54,7 +54,7 @@ impl Shop {
                     ExchangeError::IdToken(why) => {
                         SignInOutcome::HandoffRejected(HandoffError::new("id_token", why))
                     }
-                    ExchangeError::Status(status) if status.is_client_error() => {
+                    ExchangeError::Status(400..=499) => {
                         SignInOutcome::HandoffRejected(HandoffError::new("code", "the provider refuses it"))
                     }
                     _ => unreachable(),

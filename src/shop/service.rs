@@ -9,6 +9,7 @@ use crate::{
     platform::{keys::Keys, signing::TokenError},
     shop::{
         cached_directory::{Budgets, CachedDirectory, Lookup},
+        capacity,
         directory::{CustomerDirectory, DirectoryConfig, Login, SqlDirectory, Unavailable, Wanted},
         guess_limit::GuessLimit,
         handoff::HandoffVerifier,
@@ -44,17 +45,23 @@ pub struct Shop {
 
 impl Shop {
     /// Opens the integration. The shop's database may be down; else it is checked that nothing can be written
-    /// there.
+    /// there, and how many sign-ins this machine can take.
     ///
     /// # Errors
-    /// [`OpenError`]: an unsupported URL or query, an account that may write, no threads, or an unusable
-    /// database of used tokens.
+    /// [`OpenError`]: an unsupported URL or query, an account that may write, passwords that cannot be
+    /// verified in time, no threads, or an unusable database of used tokens.
     pub async fn open(config: Config, deps: Deps) -> Result<Arc<Self>, OpenError> {
         let directory = SqlDirectory::new(directory_config(&config), Arc::clone(&deps.clock))?;
+        let mut measured = None;
         if config.password_sign_in {
             directory.inspect().await?;
+            measured = capacity::measure(&config, &directory, &deps.clock).await?;
         }
-        Self::open_with(config, Arc::new(directory), deps).await
+        let shop = Self::open_with(config, Arc::new(directory), deps).await?;
+        if let Some(measured) = measured {
+            shop.passwords.calibrate(measured);
+        }
+        Ok(shop)
     }
 
     /// Like [`Shop::open`], with another customer directory.
@@ -76,9 +83,7 @@ impl Shop {
         let replay_guard =
             ReplayGuard::open(&location, Arc::clone(&clock), Arc::clone(&entropy), &lifecycle).await?;
         let passwords = PasswordVerifier::start(
-            config.password_threads,
-            config.password_queue_max,
-            config.password_wait_max,
+            config.password_limits,
             PasswordFormat::unsafe_named(&config.unsafe_password_formats),
             &clock,
             Arc::clone(&entropy),

@@ -9,6 +9,7 @@ use crate::{
         directory::DirectoryOpenError,
         handoff::{HandoffConfig, HandoffError},
         oidc::OidcConfig,
+        passwords::PasswordLimits,
         replay_guard::store::ReplayGuardLocation,
         session::Session,
     },
@@ -40,12 +41,8 @@ pub struct Config {
     pub any_case_queries_per_minute_max: u32,
     /// Time limit of one query, and of waiting for its turn.
     pub query_timeout: Duration,
-    /// Threads that verify passwords.
-    pub password_threads: usize,
-    /// Sign-ins that may wait for those threads.
-    pub password_queue_max: usize,
-    /// How long one may wait for them: fewer wait where that takes longer.
-    pub password_wait_max: Duration,
+    /// The threads that verify passwords, and the queue before them.
+    pub password_limits: PasswordLimits,
     /// Wrong passwords a minute for one account; 0 means no limit.
     pub wrong_passwords_per_minute: u32,
     /// Stored password formats that protect nothing and are verified all the same, of
@@ -137,6 +134,20 @@ pub enum OpenError {
     /// The shop's database cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryOpenError),
+    /// Verifying a password takes longer than a request may.
+    #[error(
+        "verifying a password of the shop ({format}) takes {check_time:.1?} on this machine, and four fifths \
+         of server.request_timeout_ms are {wait_max:.1?}: no sign-in would be answered in time. Raise \
+         server.request_timeout_ms, or set shop.password_sign_in = false"
+    )]
+    PasswordsTooSlow {
+        /// The most frequent format.
+        format: &'static str,
+        /// What was measured.
+        check_time: Duration,
+        /// How long a sign-in may wait.
+        wait_max: Duration,
+    },
     /// The system creates no threads.
     #[error("cannot start the password threads: {0}")]
     Threads(std::io::Error),

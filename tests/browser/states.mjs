@@ -220,6 +220,24 @@ async function* journey(viewport, lang, login, other_login) {
       },
     ];
     yield [
+      named("account closed at the shop: the page says so, and the seats stay"),
+      async () => {
+        await page.route("**/v1/orders", (route) => route.fulfill(problem(403, "account-inactive")));
+        await page.click("[data-do=checkout]");
+        await page.click("#pay_button");
+        await page.waitForFunction((text) => document.querySelector("#pay_message").textContent === text, t("refusal.account-inactive"));
+        const is_read = await page.locator("#pay_message").evaluate((node) => {
+          const [own, dialog] = [node, node.closest("dialog")].map((it) => it.getBoundingClientRect());
+          return own.top >= dialog.top && own.bottom <= dialog.bottom;
+        });
+        check(is_read, "the reason is not in sight");
+        await picture(page, `account-closed-${viewport}`);
+        await page.unroute("**/v1/orders");
+        await page.keyboard.press("Escape");
+        await same_basket(page, seats);
+      },
+    ];
+    yield [
       named("session over while paying: sign in over the payment, and it is paid once"),
       async () => {
         await page.click("[data-do=checkout]");

@@ -169,6 +169,41 @@ async function some_are_asked() {
   return `calls ${asked}`;
 }
 
+/** Before the opening, who is not signed in is told to do it now. */
+async function sign_in_is_quick_now(lang) {
+  const { page, complaints, close } = await open_browser("phone", lang);
+  let [phase, version] = ["scheduled", 1];
+  await page.route("**/v1/sales/*/status", (route) => {
+    const opens = new Date(Date.now() + 600000).toISOString();
+    return route.fulfill({ json: a_status((version += 1), { phase, on_sale_starts_at: opens, estimate: [] }) });
+  });
+  await open_sale(page);
+  const seen = new Set();
+  for (const next of ["scheduled", "prequeue"]) {
+    phase = next;
+    const shown = view(page, [next === "scheduled" ? "scheduled" : "join"]);
+    await shown.waitFor();
+    const advice = shown.locator("p[data-when=guest], p[data-when=soon]");
+    seen.add(await advice.innerText());
+    check(await shown.locator("button.go").isVisible(), `no button leads on: ${next}`);
+    await fits(page);
+    await photograph(page, `${lang}-6-${next}`);
+  }
+  check(seen.size === 1 && [...seen][0].length > 15, `not the same advice: ${[...seen].join(" | ")}`);
+  phase = "on_sale";
+  await page.locator("[data-view=join] p[data-when=soon]").waitFor({ state: "hidden" });
+  phase = "scheduled";
+  await page.click("[data-view=scheduled] [data-do=sign_in]");
+  await view(page, ["sign_in"]).waitFor();
+  await page.evaluate(() => localStorage.setItem("sd_name", JSON.stringify("Hero")));
+  await page.reload();
+  await view(page, ["scheduled"]).waitFor();
+  await page.locator("[data-view=scheduled] p[data-when=member]").waitFor();
+  check(await page.locator("[data-view=scheduled] p[data-when=guest]").isHidden(), "who is signed in is told to sign in");
+  check(!complaints.length, complaints.join("\n"));
+  await close();
+}
+
 /** A visitor of the prequeue waits once the sale is open. */
 async function it_opens() {
   const early = { phase: "prequeue", on_sale_starts_at: new Date(Date.now() + 60000).toISOString(), estimate: [], now_serving: 0, people_ahead: [[9000, 9000]] };
@@ -190,6 +225,7 @@ async function it_opens() {
 
 await run(0, async function* () {
   for (const lang of langs) yield [`everything in ${lang}`, () => everything_in(lang)];
+  for (const lang of langs) yield [`advice to sign in early in ${lang}`, () => sign_in_is_quick_now(lang)];
   for (const lang of langs) yield [`the chance of a seat in ${lang}`, () => chances_of_a_seat(lang)];
   yield ["the page computes the server's chance", the_chance_is_that_of_the_server];
   yield ["a position shrinks when others leave, without a call", others_leave];

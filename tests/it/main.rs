@@ -13,6 +13,7 @@ mod backpressure;
 mod bad_input;
 mod beacon;
 mod clocks;
+mod closed_account;
 mod created;
 mod demo;
 mod descriptors;

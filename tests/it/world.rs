@@ -300,6 +300,14 @@ prices = {{ VIP = 198000, R = 165000, S = 143000, A = 121000 }}
         )
     }
 
+    /// Runs a statement on the shop's database, as the shop does.
+    pub async fn change_shop(&self, statement: &'static str) {
+        let file = SqliteConnectOptions::new().filename(self.site.dir.join("shop.db"));
+        let pool = SqlitePool::connect_with(file).await.unwrap();
+        sqlx::query(statement).execute(&pool).await.unwrap();
+        pool.close().await;
+    }
+
     pub fn site(&self) -> Site {
         self.site.clone()
     }

@@ -119,6 +119,14 @@ pub(super) async fn proxy(settings: &Settings, report: &mut Report) {
     let Ok(uri) = format!("{base}/v1/sales").parse::<http::Uri>() else {
         return;
     };
+    let is_local = matches!(uri.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    if uri.scheme_str() == Some("http") && !is_local {
+        report.warn(
+            "public address",
+            format!("{base} has no TLS: others on the network read passwords and tickets"),
+            "end TLS at the proxy in front, and begin server.public_base with https://",
+        );
+    }
     let client = HttpClient::with_trust_store(PROXY_TIMEOUT, PROXY_BYTES_MAX, &TrustStore::for_url(base));
     let cookies = format!("preflight={}", "x".repeat(COOKIE_BYTES));
     let headers: Vec<(HeaderName, HeaderValue)> = HeaderValue::try_from(cookies)

@@ -1,9 +1,12 @@
 //! The shop: its database, and who of its customers can sign in.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
-    app::preflight::report::Report,
+    app::{
+        build::check_sale_plans,
+        preflight::{report::Report, sign_in},
+    },
     kernel::SystemClock,
     ops::config::{SaleSettings, Settings, SignIn},
     shop::{CustomerSample, QueryFinding, ShopInspection, inspect_shop},
@@ -11,17 +14,15 @@ use crate::{
 
 const DATABASE: &str = "shop database";
 const CUSTOMERS: &str = "shop customers";
-const SIGN_IN: &str = "sign-in";
+const CAPACITY: &str = "sign-in capacity";
 
 pub(super) async fn check(settings: &Settings, report: &mut Report) {
     if settings.sales.iter().all(|sale| sale.sign_in == SignIn::None) {
         return;
     }
+    sign_in::check(settings, report).await;
     if !settings.shop.password_sign_in {
-        report.ok(
-            DATABASE,
-            "it is not used: customers sign in at the shop (shop.password_sign_in)",
-        );
+        report.ok(DATABASE, "it is not used (shop.password_sign_in)");
         return;
     }
     let inspection = match inspect_shop(&settings.shop(), Arc::new(SystemClock::new())).await {
@@ -119,50 +120,69 @@ fn customers(sample: &CustomerSample, report: &mut Report) {
     }
 }
 
-/// What the password threads can do, beside the crowd that the sale expects.
+/// What the password threads can do, beside the crowd that the sale expects: at least one customer for each
+/// seat.
 fn capacity(settings: &Settings, sample: &CustomerSample, report: &mut Report) {
     let Some(check_time) = sample.check_time.filter(|time| !time.is_zero()) else {
         return;
     };
-    let threads = settings.shop.password_threads;
-    #[expect(clippy::cast_precision_loss, reason = "a handful of threads")]
-    let per_second = threads as f64 / check_time.as_secs_f64();
-    let longest = settings
+    let limits = settings.shop().password_limits;
+    if !limits.can_serve(check_time) {
+        report.failed(
+            CAPACITY,
+            format!(
+                "verifying a password takes {check_time:.1?}, longer than four fifths of \
+                 server.request_timeout_ms: no sign-in is answered in time"
+            ),
+            "raise server.request_timeout_ms, or set shop.password_sign_in = false",
+        );
+        return;
+    }
+    let per_second = limits.checks_per_second(check_time);
+    report.ok(
+        CAPACITY,
+        format!(
+            "{} password threads check {per_second:.1} passwords a second ({check_time:.1?} each); \
+             {} sign-ins may wait, and shop.password_queue_max is {}",
+            limits.threads,
+            limits.waiting(check_time),
+            limits.queue_max
+        ),
+    );
+    for sale in settings
         .sales
         .iter()
         .filter(|sale| sale.sign_in == SignIn::Customer)
-        .map(time_to_sign_in)
-        .max()
-        .unwrap_or_default();
+    {
+        before_opening(sale, per_second, report);
+    }
+}
+
+fn before_opening(sale: &SaleSettings, per_second: f64, report: &mut Report) {
+    // A plan that cannot be used has a line of its own.
+    let Ok(seats) = check_sale_plans(sale) else {
+        return;
+    };
+    let time = sale.on_sale_starts_at.since(sale.prequeue_starts_at);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "shown to an operator"
     )]
-    let before_opening = (per_second * longest.as_secs_f64()) as u64;
-    report.ok(
-        SIGN_IN,
-        format!(
-            "{threads} password threads check {per_second:.1} passwords a second ({check_time:.1?} each): \
-             {before_opening} customers between the start of the prequeue and of the sale",
-        ),
+    let customers = (per_second * time.as_secs_f64()) as usize;
+    let finding = format!(
+        "{}: one node signs {customers} customers in between the start of the prequeue and of the sale, \
+         which has {seats} seats",
+        sale.id
     );
-    let wait = check_time.mul_f64(f64::from(
-        u32::try_from(settings.shop.password_queue_max).unwrap_or(u32::MAX),
-    ));
-    let wait = wait.div_f64(f64::from(u32::try_from(threads).unwrap_or(u32::MAX)));
-    let limit = Duration::from_millis(settings.server.request_timeout_ms.into());
-    if wait > limit {
+    if customers >= seats {
+        report.ok(CAPACITY, finding);
+    } else {
         report.warn(
-            SIGN_IN,
-            format!(
-                "the last of shop.password_queue_max would wait {wait:.1?}, longer than a request may take"
-            ),
-            format!("fewer are let wait, so that each is answered within {limit:?}; add password_threads"),
+            CAPACITY,
+            finding,
+            "begin the prequeue earlier, add nodes or shop.password_threads, or let customers sign in at the \
+             shop (shop.handoff, shop.oidc)",
         );
     }
-}
-
-fn time_to_sign_in(sale: &SaleSettings) -> Duration {
-    sale.on_sale_starts_at.since(sale.prequeue_starts_at)
 }

@@ -89,7 +89,20 @@ async fn a_complete_installation_passes() {
         "{report}"
     );
     let sign_in = finding(&report, "sign-in");
-    assert!(sign_in[0].finding.contains("passwords a second"), "{report}");
+    assert_eq!(
+        sign_in[0].finding,
+        "customers sign in by their password at the shop"
+    );
+    let capacity = finding(&report, "sign-in capacity");
+    assert!(capacity[0].finding.contains("passwords a second"), "{report}");
+    assert!(capacity[1].finding.contains("which has 500 seats"), "{report}");
+    assert_eq!(capacity[1].verdict, Verdict::Ok, "{report}");
+    let events = finding(&report, "events");
+    assert_eq!(
+        events[0].verdict,
+        Verdict::Warning,
+        "the shop hears nothing: {report}"
+    );
     assert!(!settings.data.dir.exists(), "nothing is created");
     assert!(!report.to_string().contains(DEMO_PASSWORD));
 }
@@ -110,6 +123,22 @@ async fn a_public_address_of_another_service_is_found() {
         servers::proxy(&settings, &mut report).await;
         assert_eq!(finding(&report, "public address")[0].verdict, verdict, "{report}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_public_address_without_tls_is_warned_of() {
+    let (_dir, mut settings) = installation(&prices()).await;
+    let warned = async |settings: &Settings| {
+        let report = check(settings).await;
+        let lines = finding(&report, "public address");
+        lines
+            .iter()
+            .filter(|check| check.finding.contains("has no TLS"))
+            .count()
+    };
+    assert_eq!(warned(&settings).await, 0, "this machine");
+    settings.server.public_base = "http://0.0.0.0:9".to_owned();
+    assert_eq!(warned(&settings).await, 1);
 }
 
 #[tokio::test]
@@ -174,3 +203,5 @@ async fn a_configuration_that_cannot_be_used_is_a_report_too() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["checks"][0]["verdict"], "failed");
 }
+
+mod integrations;

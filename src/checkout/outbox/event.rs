@@ -1,7 +1,7 @@
 //! Events as the shop receives them: CloudEvents 1.0 whose `data` has a schema for each type.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
 use super::port::OutboxEvent;
@@ -26,9 +26,11 @@ pub(crate) const SALE_OPENED: &str = "stagedoor.sale.opened.v1";
 pub(crate) const SALE_SOLD_OUT: &str = "stagedoor.sale.sold_out.v1";
 /// No visitor is admitted any more.
 pub(crate) const SALE_CLOSED: &str = "stagedoor.sale.closed.v1";
+/// Preflight asks whether the receiver answers.
+pub(crate) const TEST: &str = "stagedoor.test.v1";
 
 /// Every type of event, with the sentence that describes it.
-pub const EVENT_TYPES: [(&str, &str); 8] = [
+pub const EVENT_TYPES: [(&str, &str); 9] = [
     (
         ORDER_BOOKED,
         "The seats are sold and the tickets are issued; the money is not captured yet.",
@@ -51,6 +53,10 @@ pub const EVENT_TYPES: [(&str, &str); 8] = [
     (
         SALE_CLOSED,
         "No visitor is admitted any more. Orders in progress may still be paid.",
+    ),
+    (
+        TEST,
+        "`stagedoor preflight` asks whether the receiver answers. Nothing happened.",
     ),
 ];
 
@@ -76,7 +82,8 @@ pub struct CloudEvent {
     /// Place within the events of the order, or of the sale: ten digits, so that texts compare as numbers
     /// do.
     pub sequence: String,
-    /// What happened. Its form follows from the type: [`OrderEvent`], [`TicketEvent`] or [`SaleEvent`].
+    /// What happened. Its form follows from the type: [`OrderEvent`], [`TicketEvent`],
+    /// [`SaleEvent`] or [`TestEvent`].
     #[schema(value_type = Object)]
     pub data: Box<RawValue>,
 }
@@ -99,6 +106,23 @@ impl CloudEvent {
             sequence: format!("{:010}", event.id.sequence),
             data: RawValue::from_string(event.data.clone())?,
         })
+    }
+}
+
+impl CloudEvent {
+    /// An event about nothing.
+    pub(crate) fn test(public_base: &str, now: Timestamp) -> Self {
+        Self {
+            specversion: "1.0",
+            id: format!("preflight-{}:1", now.as_millis()),
+            source: public_base.trim_end_matches('/').to_owned(),
+            kind: TEST.to_owned(),
+            subject: None,
+            time: now,
+            datacontenttype: "application/json",
+            sequence: format!("{:010}", 1),
+            data: to_raw_value(&TestEvent {}).expect("our own events are JSON"),
+        }
     }
 }
 
@@ -183,6 +207,10 @@ pub(crate) fn ticket_voided(order: &Order, ticket: String, seat: String) -> NewE
     };
     new_event(TICKET_VOIDED, &data)
 }
+
+/// `data` of the test event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TestEvent {}
 
 /// What happens to a sale at most once. The number is the event's sequence in the sale's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

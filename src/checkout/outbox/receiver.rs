@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 
 use crate::{
+    checkout::outbox::event::CloudEvent,
     checkout::webhooks::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, WebhookSecret},
     kernel::Clock,
     platform::http_client::{HttpClient, TrustStore},
@@ -79,6 +80,20 @@ impl WebhookReceiver {
             secret: webhook_secret(secret)?,
             clock,
         })
+    }
+
+    /// Sends one event about nothing.
+    ///
+    /// # Errors
+    /// Why the receiver did not accept it.
+    pub async fn send_test(&self, public_base: &str) -> Result<(), String> {
+        let event = CloudEvent::test(public_base, self.clock.now());
+        let body = serde_json::to_vec(&event).expect("our own events are JSON");
+        match self.deliver(&event.id, body.into()).await {
+            DeliveryOutcome::Accepted => Ok(()),
+            DeliveryOutcome::Failed(why) => Err(why),
+            DeliveryOutcome::Gone => Err("answered 410".to_owned()),
+        }
     }
 }
 

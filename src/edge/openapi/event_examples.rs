@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::examples::{ORDER, at, performance, sale, won};
-use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, SeatInfo, TicketEvent};
+use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, SeatInfo, TestEvent, TicketEvent};
 
 /// One event of each type, in the order of [`EVENT_TYPES`].
 pub(crate) fn all() -> Vec<CloudEvent> {
@@ -15,6 +15,9 @@ pub(crate) fn all() -> Vec<CloudEvent> {
 pub(crate) fn order_paid() -> CloudEvent {
     example("stagedoor.order.paid.v1")
 }
+
+/// It is about no sale.
+const TEST: &str = "stagedoor.test.v1";
 
 fn seat(number: &str) -> SeatInfo {
     SeatInfo {
@@ -35,6 +38,9 @@ fn data_of(kind: &str) -> Box<RawValue> {
     let order = ORDER.parse().expect("a valid id");
     if kind.contains(".sale.") {
         return raw(&SaleEvent { sale: sale() });
+    }
+    if kind == TEST {
+        return raw(&TestEvent {});
     }
     if kind.contains(".ticket.") {
         return raw(&TicketEvent {
@@ -64,15 +70,26 @@ fn data_of(kind: &str) -> Box<RawValue> {
 fn example(kind: &str) -> CloudEvent {
     let place = EVENT_TYPES.iter().position(|(known, _)| *known == kind);
     let place = place.expect("one of the types");
-    let (stream, sequence) = if kind.contains(".sale.") {
-        (sale().to_string(), place - 4)
+    let base = "https://tickets.example";
+    let (stream, source, sequence) = if kind == TEST {
+        ("preflight-1777633513000".to_owned(), base.to_owned(), 1)
+    } else if kind.contains(".sale.") {
+        (
+            sale().to_string(),
+            format!("{base}/v1/sales/summer-tour"),
+            place - 4,
+        )
     } else {
-        (ORDER.to_owned(), place + 1)
+        (
+            ORDER.to_owned(),
+            format!("{base}/v1/sales/summer-tour"),
+            place + 1,
+        )
     };
     CloudEvent {
         specversion: "1.0",
         id: format!("{stream}:{sequence}"),
-        source: "https://tickets.example/v1/sales/summer-tour".to_owned(),
+        source,
         kind: kind.to_owned(),
         subject: (stream == ORDER).then(|| ORDER.parse().expect("a valid id")),
         time: at(313),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{event_examples, references::reference_to};
-use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, TicketEvent};
+use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, TestEvent, TicketEvent};
 
 const DESCRIPTION: &str = "\
 Sent to `shop.events.url`, signed as Standard Webhooks. Any 2xx accepts the event. 410 makes it a dead \
@@ -26,12 +26,14 @@ pub(super) fn add(document: &mut Value) {
     let order = refer(reference_to::<OrderEvent>());
     let ticket = refer(reference_to::<TicketEvent>());
     let sale = refer(reference_to::<SaleEvent>());
+    let test = refer(reference_to::<TestEvent>());
     let mut webhooks = Map::new();
     for ((kind, sentence), example) in EVENT_TYPES.iter().zip(event_examples::all()) {
         let data = match kind.split('.').nth(1) {
             Some("order") => &order,
             Some("ticket") => &ticket,
-            _ => &sale,
+            Some("sale") => &sale,
+            _ => &test,
         };
         let schema = json!({
             "allOf": [event, { "properties": { "type": { "const": kind }, "data": data } }],

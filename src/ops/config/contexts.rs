@@ -70,10 +70,12 @@ impl Settings {
             queries_per_second_max: shop.queries_per_second_max,
             any_case_queries_per_minute_max: shop.any_case_queries_per_minute_max,
             query_timeout: millis(shop.query_timeout_ms),
-            password_threads: shop.password_threads,
-            password_queue_max: shop.password_queue_max,
-            // The rest of the request's time is for the shop's answer and the verification itself.
-            password_wait_max: millis(self.server.request_timeout_ms).mul_f64(0.8),
+            password_limits: shop::PasswordLimits {
+                threads: self.password_threads(),
+                queue_max: shop.password_queue_max,
+                // The rest of the request's time is for the shop's answer and the verification itself.
+                wait_max: millis(self.server.request_timeout_ms).mul_f64(0.8),
+            },
             wrong_passwords_per_minute: self.limits.wrong_passwords_per_account_per_minute,
             unsafe_password_formats: shop.unsafe_password_formats.clone(),
             password_sign_in: shop.password_sign_in,

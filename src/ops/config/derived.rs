@@ -62,6 +62,15 @@ impl Settings {
         })
     }
 
+    /// Threads that verify passwords: the other cores serve visitors meanwhile.
+    #[must_use]
+    pub fn password_threads(&self) -> usize {
+        match self.shop.password_threads {
+            0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
+            threads => threads,
+        }
+    }
+
     /// The unique name of this node.
     #[must_use]
     pub fn node_name(&self) -> String {

@@ -218,7 +218,9 @@ pub struct ShopSettings {
     pub any_case_queries_per_minute_max: u32,
     /// How long one query may take, in milliseconds.
     pub query_timeout_ms: u32,
-    /// Threads that verify passwords; one verification takes about a quarter of a second of a core.
+    /// Threads that verify passwords, one at a time each; 0 means half of this machine's cores, at least one.
+    /// A verification takes tens to hundreds of milliseconds of a core: `stagedoor password-formats` measures
+    /// it for each format.
     pub password_threads: usize,
     /// Sign-ins that may wait for those threads, fewer where that takes longer than a request may; further
     /// ones are answered 503 with Retry-After.

@@ -133,9 +133,14 @@ impl SqlDirectory {
         }
     }
 
+    /// Whether the database answered an inspection, and may be queried.
+    pub(crate) fn is_inspected(&self) -> bool {
+        self.write_access.initialized()
+    }
+
     /// Before the first query. One caller inspects; the others do not wait for a shop that may be down.
     async fn inspect_first(&self) -> Result<(), DirectoryError> {
-        if self.write_access.initialized() {
+        if self.is_inspected() {
             return Ok(());
         }
         let Ok(_turn) = self.inspecting.try_lock() else {

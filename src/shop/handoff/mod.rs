@@ -2,6 +2,7 @@
 
 mod claims;
 mod config;
+mod inspection;
 mod issuer;
 mod one_time_token;
 mod verifier;
@@ -14,6 +15,7 @@ pub(super) use self::{
 pub use self::{
     claims::HandoffError,
     config::{HandoffConfig, HandoffKeys},
+    inspection::inspect_handoff_keys,
     issuer::HandoffIssuer,
     one_time_token::SignInState,
 };

@@ -3,7 +3,7 @@
 use jsonwebtoken::Validation;
 use serde_json::{Map, Value};
 
-use super::OidcConfig;
+use super::config::OidcConfig;
 use crate::{
     kernel::{Subject, Timestamp},
     platform::jwks::{JwksClient, KeyLookup},

@@ -3,18 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Uri, header};
 use serde::Deserialize;
 
 use super::{
-    OidcConfig,
+    config::OidcConfig,
     id_token::{IdToken, verify_id_token},
 };
 use crate::{
     kernel::{Clock, Entropy},
     platform::{
-        http_client::{CallError, HttpClient, TrustStore},
+        http_client::{CallError, HttpClient, Response, TrustStore, is_url},
         jwks::JwksClient,
         shutdown::Lifecycle,
         signing::{base64url, sha256},
@@ -41,7 +39,7 @@ pub(crate) struct OidcProvider {
 
 struct Discovered {
     authorization_endpoint: String,
-    token_endpoint: Uri,
+    token_endpoint: String,
     jwks_uri: String,
     keys: Arc<JwksClient>,
 }
@@ -53,20 +51,22 @@ pub(crate) enum ExchangeError {
     NotDiscovered,
     #[error(transparent)]
     Call(#[from] CallError),
+    #[error("the discovery document names another issuer, {0}")]
+    OtherIssuer(String),
     #[error("the provider answered {0}")]
-    Status(StatusCode),
-    #[error("the provider's answer has no ID token")]
+    Status(u16),
+    #[error("the provider's answer lacks what it must have")]
     Malformed,
     #[error("the ID token is refused: {0}")]
     IdToken(&'static str),
 }
 
 #[derive(Deserialize)]
-struct DiscoveryDocument {
-    issuer: String,
-    authorization_endpoint: String,
-    token_endpoint: String,
-    jwks_uri: String,
+pub(super) struct DiscoveryDocument {
+    pub(super) issuer: String,
+    pub(super) authorization_endpoint: String,
+    pub(super) token_endpoint: String,
+    pub(super) jwks_uri: String,
 }
 
 #[derive(Deserialize)]
@@ -94,11 +94,7 @@ impl OidcProvider {
         entropy: Arc<dyn Entropy>,
         lifecycle: &Lifecycle,
     ) -> Arc<Self> {
-        let trust_store = if config.issuer.starts_with("https:") {
-            TrustStore::system()
-        } else {
-            TrustStore::empty()
-        };
+        let trust_store = TrustStore::for_url(&config.issuer);
         let this = Arc::new(Self {
             config,
             http: HttpClient::with_trust_store(TIMEOUT, RESPONSE_BYTES_MAX, &trust_store),
@@ -139,24 +135,11 @@ impl OidcProvider {
     }
 
     async fn discover(&self) -> Result<(), ExchangeError> {
-        let issuer = self.config.issuer.trim_end_matches('/');
-        let url = format!("{issuer}/.well-known/openid-configuration");
-        let url: Uri = url.parse().map_err(|_| ExchangeError::Malformed)?;
-        let response = self.http.send(Method::GET, url, &[], Bytes::new()).await?;
-        if response.status != StatusCode::OK {
-            return Err(ExchangeError::Status(response.status));
+        let document = fetch_discovery(&self.http, &self.config.issuer).await?;
+        // The client of a key set takes URLs only.
+        if !is_url(&document.jwks_uri) {
+            return Err(ExchangeError::Malformed);
         }
-        let document: DiscoveryDocument = response.json().map_err(|_| ExchangeError::Malformed)?;
-        // Another issuer's document could name addresses of its own (OpenID Connect Discovery 1.0, 4.3).
-        if document.issuer != self.config.issuer {
-            return Err(ExchangeError::IdToken(
-                "the discovery document names another issuer",
-            ));
-        }
-        let token_endpoint = document
-            .token_endpoint
-            .parse()
-            .map_err(|_| ExchangeError::Malformed)?;
         let known = self
             .discovered
             .load_full()
@@ -170,7 +153,7 @@ impl OidcProvider {
         );
         self.discovered.store(Some(Arc::new(Discovered {
             authorization_endpoint: document.authorization_endpoint,
-            token_endpoint,
+            token_endpoint: document.token_endpoint,
             jwks_uri: document.jwks_uri,
             keys,
         })));
@@ -180,45 +163,17 @@ impl OidcProvider {
     /// Where a browser goes to sign in; `None` until the provider is discovered.
     pub(crate) fn authorization(&self, state: &str, code_verifier: &str) -> Option<String> {
         let discovered = self.discovered.load_full()?;
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("response_type", "code")
-            .append_pair("client_id", &self.config.client_id)
-            .append_pair("redirect_uri", &self.config.redirect_uri)
-            .append_pair("scope", SCOPE)
-            .append_pair("state", state)
-            .append_pair("nonce", &nonce_of(code_verifier))
-            .append_pair("code_challenge", &base64url(&sha256(code_verifier.as_bytes())))
-            .append_pair("code_challenge_method", "S256")
-            .finish();
         let endpoint = &discovered.authorization_endpoint;
-        let separator = if endpoint.contains('?') { '&' } else { '?' };
-        Some(format!("{endpoint}{separator}{query}"))
-    }
-
-    /// The form of RFC 6749, section 4.1.3.
-    fn token_request(&self, code: &str, code_verifier: &str) -> String {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", "authorization_code")
-            .append_pair("code", code)
-            .append_pair("redirect_uri", &self.config.redirect_uri)
-            .append_pair("code_verifier", code_verifier)
-            .append_pair("client_id", &self.config.client_id);
-        if !self.config.client_secret.is_empty() {
-            form.append_pair("client_secret", &self.config.client_secret);
-        }
-        form.finish()
+        Some(authorization_url(&self.config, endpoint, state, code_verifier))
     }
 
     /// Exchanges the code that the browser has brought for who the customer is.
     pub(crate) async fn exchange(&self, code: &str, code_verifier: &str) -> Result<IdToken, ExchangeError> {
         let discovered = self.discovered.load_full().ok_or(ExchangeError::NotDiscovered)?;
-        let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let headers = [(header::CONTENT_TYPE, content_type)];
-        let body = Bytes::from(self.token_request(code, code_verifier));
-        let endpoint = discovered.token_endpoint.clone();
-        let response = self.http.send(Method::POST, endpoint, &headers, body).await?;
-        if response.status != StatusCode::OK {
-            return Err(ExchangeError::Status(response.status));
+        let endpoint = &discovered.token_endpoint;
+        let response = token_exchange(&self.config, endpoint, &self.http, code, code_verifier).await?;
+        if response.status != 200 {
+            return Err(ExchangeError::Status(response.status.as_u16()));
         }
         let TokenResponse { id_token } = response.json().map_err(|_| ExchangeError::Malformed)?;
         let nonce = nonce_of(code_verifier);
@@ -232,4 +187,71 @@ impl OidcProvider {
         .await
         .map_err(ExchangeError::IdToken)
     }
+}
+
+/// The provider's discovery document.
+pub(super) async fn fetch_discovery(
+    http: &HttpClient,
+    issuer: &str,
+) -> Result<DiscoveryDocument, ExchangeError> {
+    let url = format!(
+        "{}/.well-known/openid-configuration",
+        issuer.trim_end_matches('/')
+    );
+    let response = http.get(&url).await?;
+    if response.status != 200 {
+        return Err(ExchangeError::Status(response.status.as_u16()));
+    }
+    let document: DiscoveryDocument = response.json().map_err(|_| ExchangeError::Malformed)?;
+    // Another issuer's document could name addresses of its own (OpenID Connect Discovery 1.0, 4.3).
+    if document.issuer != issuer {
+        return Err(ExchangeError::OtherIssuer(document.issuer));
+    }
+    Ok(document)
+}
+
+/// Where a browser goes to sign in.
+pub(super) fn authorization_url(
+    config: &OidcConfig,
+    endpoint: &str,
+    state: &str,
+    code_verifier: &str,
+) -> String {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("response_type", "code")
+        .append_pair("client_id", &config.client_id)
+        .append_pair("redirect_uri", &config.redirect_uri)
+        .append_pair("scope", SCOPE)
+        .append_pair("state", state)
+        .append_pair("nonce", &nonce_of(code_verifier))
+        .append_pair("code_challenge", &base64url(&sha256(code_verifier.as_bytes())))
+        .append_pair("code_challenge_method", "S256")
+        .finish();
+    let separator = if endpoint.contains('?') { '&' } else { '?' };
+    format!("{endpoint}{separator}{query}")
+}
+
+/// Sends a code to the token endpoint, with the form of RFC 6749, section 4.1.3.
+pub(super) async fn token_exchange(
+    config: &OidcConfig,
+    endpoint: &str,
+    http: &HttpClient,
+    code: &str,
+    code_verifier: &str,
+) -> Result<Response, ExchangeError> {
+    let form = token_request(config, code, code_verifier);
+    Ok(http.post_form(endpoint, form).await?)
+}
+
+fn token_request(config: &OidcConfig, code: &str, code_verifier: &str) -> String {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "authorization_code")
+        .append_pair("code", code)
+        .append_pair("redirect_uri", &config.redirect_uri)
+        .append_pair("code_verifier", code_verifier)
+        .append_pair("client_id", &config.client_id);
+    if !config.client_secret.is_empty() {
+        form.append_pair("client_secret", &config.client_secret);
+    }
+    form.finish()
 }

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     kernel::{Clock, Entropy},
     shop::passwords::{
+        capacity::{MeasuredHash, PasswordLimits},
         formats::django_hash,
         password_format::PasswordFormat,
         stored_hash::{StoredHash, Unusable},
@@ -47,10 +48,7 @@ impl Drop for QueueSlot {
 /// of the queue, and another client always finds a slot (Choudhury and Hahne, "Dynamic queue length
 /// thresholds for shared-memory packet switches", 1998).
 struct Slots {
-    count: usize,
-    threads: usize,
-    /// How long one may wait.
-    wait_max: Duration,
+    limits: PasswordLimits,
     /// Moving average of a verification's time.
     average_check_ms: Arc<AtomicU64>,
     taken: Mutex<TakenSlots>,
@@ -63,17 +61,10 @@ struct TakenSlots {
 }
 
 impl Slots {
-    /// As many as are done in time: a sign-in that is answered too late has only cost a thread its time.
-    fn usable(&self) -> usize {
-        let check_ms = self.average_check_ms.load(Ordering::Relaxed).max(1);
-        let rounds = u64::try_from(self.wait_max.as_millis()).unwrap_or(u64::MAX) / check_ms;
-        let in_time = usize::try_from(rounds).unwrap_or(usize::MAX).saturating_add(1);
-        in_time.saturating_mul(self.threads).min(self.count)
-    }
-
     fn try_take(self: &Arc<Self>, client: IpAddr) -> Option<QueueSlot> {
         let mut taken = self.taken.lock();
-        let free = self.usable().saturating_sub(taken.total);
+        let check_time = Duration::from_millis(self.average_check_ms.load(Ordering::Relaxed));
+        let free = self.limits.slots(check_time).saturating_sub(taken.total);
         let own = taken.by_client.get(&client).copied().unwrap_or(0);
         if own >= free {
             return None;
@@ -120,9 +111,6 @@ impl Verdict {
 pub(crate) struct PasswordVerifier {
     checks: mpsc::SyncSender<Check>,
     slots: Arc<Slots>,
-    threads: u32,
-    /// Moving average of a verification's time.
-    average_check_ms: Arc<AtomicU64>,
     /// The last hash that was verified: a verification for an unknown login must cost the same.
     decoy: Mutex<StoredHash>,
     /// Formats that protect nothing and are verified all the same.
@@ -131,24 +119,20 @@ pub(crate) struct PasswordVerifier {
 }
 
 impl PasswordVerifier {
-    /// Starts the threads. At most `waiting_max` verifications wait for them, and no more than are begun
-    /// within `wait_max`.
+    /// Starts the threads.
     ///
     /// # Errors
     /// When the system creates no threads.
     pub(crate) fn start(
-        threads: usize,
-        waiting_max: usize,
-        wait_max: Duration,
+        limits: PasswordLimits,
         allowed_unsafe: Vec<PasswordFormat>,
         clock: &Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> std::io::Result<Self> {
-        let slots_max = threads.saturating_add(waiting_max).min(1 << 20);
-        let (checks, queue) = mpsc::sync_channel::<Check>(slots_max);
+        let (checks, queue) = mpsc::sync_channel::<Check>(limits.slots_max());
         let queue = Arc::new(Mutex::new(queue));
         let check_ms = Arc::new(AtomicU64::new(250));
-        for ix in 0..threads {
+        for ix in 0..limits.threads {
             let (queue, clock, check_ms) = (Arc::clone(&queue), Arc::clone(clock), Arc::clone(&check_ms));
             std::thread::Builder::new()
                 .name(format!("password-{ix}"))
@@ -157,18 +141,22 @@ impl PasswordVerifier {
         Ok(Self {
             checks,
             slots: Arc::new(Slots {
-                count: slots_max,
-                threads,
-                wait_max,
-                average_check_ms: Arc::clone(&check_ms),
+                limits,
+                average_check_ms: check_ms,
                 taken: Mutex::default(),
             }),
-            threads: u32::try_from(threads).unwrap_or(u32::MAX).max(1),
-            average_check_ms: check_ms,
             decoy: Mutex::new(first_decoy()),
             allowed_unsafe,
             entropy,
         })
+    }
+
+    /// Takes over what was measured: until the first sign-ins a verification is taken to last so long, and
+    /// one for an unknown login costs as much.
+    pub(crate) fn calibrate(&self, measured: MeasuredHash) {
+        let check_ms = u64::try_from(measured.check_time.as_millis()).unwrap_or(u64::MAX);
+        self.slots.average_check_ms.store(check_ms, Ordering::Relaxed);
+        *self.decoy.lock() = measured.hash;
     }
 
     /// Reserves a slot; when the client's share of the queue is taken, returns how long it should wait.
@@ -176,10 +164,10 @@ impl PasswordVerifier {
     pub(crate) fn try_reserve(&self, client: IpAddr) -> Result<QueueSlot, Duration> {
         self.slots.try_take(client).ok_or_else(|| {
             metrics::counter!("stagedoor_shop_password_checks_total", "outcome" => "queue_full").increment(1);
-            let queue_ms = self
-                .average_check_ms
-                .load(Ordering::Relaxed)
-                .saturating_mul(self.slots.count as u64 / u64::from(self.threads));
+            let limits = self.slots.limits;
+            let rounds = limits.slots_max() / limits.threads.max(1);
+            let check_ms = self.slots.average_check_ms.load(Ordering::Relaxed);
+            let queue_ms = check_ms.saturating_mul(rounds as u64);
             Duration::from_millis(queue_ms.clamp(1_000, 30_000)).mul_f64(1.0 + self.entropy.unit())
         })
     }

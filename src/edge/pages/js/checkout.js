@@ -119,6 +119,7 @@ function settle(answer, button) {
     return note("message", sorry(answer));
   }
   note("pay_message", sorry(answer));
+  $("#pay_message").scrollIntoView({ block: "nearest" });
   if (answer.status === 401) order.lost(pay);
 }
 

@@ -54,13 +54,12 @@ function choose() {
   if (state === "admitted") return show("admitted");
   if (phase === "closed") return show("closed");
   if (state === "missed") return show("missed");
-  if (["prequeue", "waiting"].includes(state)) return show(position.number == null || is_early(phase) ? "prequeue" : "waiting");
+  if (["prequeue", "waiting"].includes(state)) return show(position.number == null || ["scheduled", "prequeue", "drawing"].includes(phase) ? "prequeue" : "waiting");
   if (state === "left") return show("left");
   if (phase === "scheduled") return show("scheduled");
   show(phase === "sold_out" ? "sold_out" : "join");
 }
 
-const is_early = (phase) => ["scheduled", "prequeue", "drawing"].includes(phase);
 const active = () => ["prequeue", "waiting", "called", "admitted", "missed"].includes(position?.state);
 
 function render() {
@@ -93,7 +92,7 @@ function render() {
   }
 
   const member = facts?.sign_in !== "customer" || name != null;
-  for (const node of document.querySelectorAll("[data-when]")) node.hidden = node.dataset.when === "early" ? !before : (node.dataset.when === "member") !== Boolean(member);
+  for (const node of document.querySelectorAll("[data-when]")) node.hidden = !{ early: before, soon: before && !member, guest: !member, member }[node.dataset.when];
   $("#draw").hidden = facts?.queue_order !== "fair_draw";
   $("#draw a").href = `${sale}/draw`;
   $("#who").hidden = name == null || signing_in;
@@ -129,7 +128,7 @@ function render_called() {
   const ends = Date.parse(position.call_ends_at) - now();
   fill("call_clock", position.call_ends_at && ends > 0 ? t("sale.call_clock", { time: clock(ends) }) : "");
   const wait = Math.ceil((auto_enter_at - now()) / 1000);
-  fill("called_text", entering ? t("sale.at_capacity") : wait > 0 && wait * 1000 <= AUTO_ENTER_MS ? t("sale.called_auto", { n: wait }) : t("sale.called_text"));
+  fill("called_text", entering ? t("sale.at_capacity") : wait > 0 ? t("sale.called_auto", { n: wait }) : t("sale.called_text"));
 }
 
 async function load_status() {

@@ -200,7 +200,6 @@ pub(super) fn shop(settings: &Settings, problems: &mut Problems) {
                 "any_case_queries_per_minute_max",
                 section.any_case_queries_per_minute_max.into(),
             ),
-            ("password_threads", section.password_threads as u64),
             ("password_queue_max", section.password_queue_max as u64),
             ("session_hours", section.session_hours.into()),
         ],

@@ -13,33 +13,12 @@ const fn network(client: u8) -> IpAddr {
 fn threads(threads: usize, waiting_max: usize) -> PasswordVerifier {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy = Arc::new(SeededEntropy::new(1));
-    PasswordVerifier::start(
+    let limits = PasswordLimits {
         threads,
-        waiting_max,
-        Duration::from_mins(1),
-        Vec::new(),
-        &clock,
-        entropy,
-    )
-    .unwrap()
-}
-
-#[test]
-fn as_many_wait_as_are_done_in_time() {
-    let slots = |average_ms, wait_max, threads| {
-        let slots = Slots {
-            count: 64 + threads,
-            threads,
-            wait_max: Duration::from_millis(wait_max),
-            average_check_ms: Arc::new(AtomicU64::new(average_ms)),
-            taken: Mutex::default(),
-        };
-        slots.usable()
+        queue_max: waiting_max,
+        wait_max: Duration::from_mins(1),
     };
-    assert_eq!(slots(250, 4_000, 1), 17, "16 wait for 4 s, and one is verified");
-    assert_eq!(slots(250, 4_000, 2), 34);
-    assert_eq!(slots(10, 4_000, 1), 65, "password_queue_max");
-    assert_eq!(slots(9_000, 4_000, 1), 1, "always one");
+    PasswordVerifier::start(limits, Vec::new(), &clock, entropy).unwrap()
 }
 
 #[tokio::test]
@@ -138,4 +117,65 @@ async fn a_dropped_request_costs_no_verification() {
         clock.monotonic() < Duration::from_secs(12),
         "at most the first of four had started"
     );
+}
+
+/// The share of honest sign-ins, each from an address of its own, that get a slot while one address floods
+/// the queue. Both come at random moments; `honest` and `flood` are their rates as parts of what the threads
+/// can verify. Time is simulated: a verification takes 250 ms of one of two threads, in the order of arrival.
+fn served_in_flood(honest: f64, flood: f64) -> f64 {
+    const CHECK_MS: f64 = 250.0;
+    let slots = Arc::new(Slots {
+        limits: PasswordLimits {
+            threads: 2,
+            queue_max: 64,
+            wait_max: Duration::from_secs(4),
+        },
+        average_check_ms: Arc::new(AtomicU64::new(250)),
+        taken: Mutex::default(),
+    });
+    let entropy = SeededEntropy::new(7);
+    let pause_ms = |load: f64| -(1.0 - entropy.unit()).ln() * CHECK_MS / 2.0 / load;
+    let (mut next_honest_ms, mut next_flood_ms) = (pause_ms(honest), pause_ms(flood));
+    let (mut came, mut served) = (0_u32, 0_u32);
+    let mut threads_free_ms = [0.0_f64; 2];
+    let mut running = std::collections::VecDeque::new();
+    while came < 20_000 {
+        let now_ms = next_honest_ms.min(next_flood_ms);
+        let is_honest = next_honest_ms < next_flood_ms;
+        while running.front().is_some_and(|(ends_ms, _)| *ends_ms <= now_ms) {
+            running.pop_front();
+        }
+        let client = if is_honest {
+            came += 1;
+            next_honest_ms += pause_ms(honest);
+            IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + came))
+        } else {
+            next_flood_ms += pause_ms(flood);
+            ONE
+        };
+        let Some(slot) = slots.try_take(client) else {
+            continue;
+        };
+        served += u32::from(is_honest);
+        let thread = usize::from(threads_free_ms[1] < threads_free_ms[0]);
+        let ends_ms = threads_free_ms[thread].max(now_ms) + CHECK_MS;
+        assert!(
+            ends_ms - now_ms <= 4_000.0 + 2.0 * CHECK_MS,
+            "answered within a request's time"
+        );
+        threads_free_ms[thread] = ends_ms;
+        running.push_back((ends_ms, slot));
+    }
+    f64::from(served) / f64::from(came)
+}
+
+#[test]
+fn a_flood_from_one_address_takes_nothing_from_honest_customers() {
+    for (honest, flood) in [(0.45, 0.5), (0.45, 10.0)] {
+        let served = served_in_flood(honest, flood);
+        assert!(
+            served >= 0.95,
+            "{honest} of the capacity, a flood of {flood}: {served}"
+        );
+    }
 }
