@@ -4,10 +4,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::port::OutboxEvent;
+use super::port::{EventId, OutboxEvent, StandaloneEvent};
 use crate::{
     checkout::{ledger::port::NewEvent, order::Order, types::SeatInfo},
     kernel::{Money, OrderId, PerformanceId, SaleId, Timestamp},
+    platform::signing::{hex, sha256},
 };
 
 /// The seats are sold and the tickets are issued; the money is not captured yet.
@@ -27,8 +28,11 @@ pub(crate) const SALE_SOLD_OUT: &str = "stagedoor.sale.sold_out.v1";
 /// No visitor is admitted any more.
 pub(crate) const SALE_CLOSED: &str = "stagedoor.sale.closed.v1";
 
+/// A visitor who asked to be told is called.
+pub(crate) const VISITOR_CALLED: &str = "stagedoor.visitor.called.v1";
+
 /// Every type of event, with the sentence that describes it.
-pub const EVENT_TYPES: [(&str, &str); 8] = [
+pub const EVENT_TYPES: [(&str, &str); 9] = [
     (
         ORDER_BOOKED,
         "The seats are sold and the tickets are issued; the money is not captured yet.",
@@ -52,6 +56,7 @@ pub const EVENT_TYPES: [(&str, &str); 8] = [
         SALE_CLOSED,
         "No visitor is admitted any more. Orders in progress may still be paid.",
     ),
+    (VISITOR_CALLED, "A visitor who asked to be told may enter now."),
 ];
 
 /// What the receiver must answer with 2xx. An `id` that was seen before is the same event.
@@ -66,7 +71,7 @@ pub struct CloudEvent {
     /// Type of the event.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Id of the order; absent for events of a sale.
+    /// Id of the order; absent for events of a sale or a visitor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<OrderId>,
     /// When it happened.
@@ -76,7 +81,8 @@ pub struct CloudEvent {
     /// Place within the events of the order, or of the sale: ten digits, so that texts compare as numbers
     /// do.
     pub sequence: String,
-    /// What happened. Its form follows from the type: [`OrderEvent`], [`TicketEvent`] or [`SaleEvent`].
+    /// What happened. Its form follows from the type: [`OrderEvent`], [`TicketEvent`],
+    /// [`SaleEvent`] or [`VisitorEvent`].
     #[schema(value_type = Object)]
     pub data: Box<RawValue>,
 }
@@ -137,6 +143,18 @@ pub struct TicketEvent {
     pub seat: String,
 }
 
+/// `data` of the events of a visitor.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VisitorEvent {
+    /// The sale.
+    pub sale: SaleId,
+    /// The shop's key of the customer.
+    pub customer: String,
+    /// When the call window ends; `null` when it has ended: then the visitor may still come as a late
+    /// arrival.
+    pub enter_by: Option<Timestamp>,
+}
+
 /// `data` of the events of a sale.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SaleEvent {
@@ -157,6 +175,20 @@ impl OrderEvent {
             total: order.total,
             reason: order.reason.as_ref().map(ToString::to_string),
         }
+    }
+}
+
+/// The event that a visitor was called. `arrival` is the entry's arrival number: an entry is called once.
+pub(crate) fn visitor_called(visitor: &VisitorEvent, arrival: u32, called_at: Timestamp) -> StandaloneEvent {
+    let entry = format!("call of {arrival} in {}", visitor.sale);
+    StandaloneEvent {
+        id: EventId {
+            // Not the form of an order's id.
+            stream: format!("call-{}", hex(&sha256(entry.as_bytes())[..16])),
+            sequence: 1,
+        },
+        event: new_event(VISITOR_CALLED, visitor),
+        at: called_at,
     }
 }
 
@@ -197,12 +229,19 @@ pub enum SaleMilestone {
 
 impl SaleMilestone {
     /// The event that this sale has reached it.
-    pub(crate) fn event(self, sale: &SaleId) -> NewEvent {
+    pub(crate) fn event(self, sale: &SaleId, at: Timestamp) -> StandaloneEvent {
         let kind = match self {
             Self::Opened => SALE_OPENED,
             Self::SoldOut => SALE_SOLD_OUT,
             Self::Closed => SALE_CLOSED,
         };
-        new_event(kind, &SaleEvent { sale: sale.clone() })
+        StandaloneEvent {
+            id: EventId {
+                stream: sale.to_string(),
+                sequence: self as i64,
+            },
+            event: new_event(kind, &SaleEvent { sale: sale.clone() }),
+            at,
+        }
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::examples::{ORDER, at, performance, sale, won};
-use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, SeatInfo, TicketEvent};
+use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, SeatInfo, TicketEvent, VisitorEvent};
 
 /// One event of each type, in the order of [`EVENT_TYPES`].
 pub(crate) fn all() -> Vec<CloudEvent> {
@@ -36,6 +36,13 @@ fn data_of(kind: &str) -> Box<RawValue> {
     if kind.contains(".sale.") {
         return raw(&SaleEvent { sale: sale() });
     }
+    if kind.contains(".visitor.") {
+        return raw(&VisitorEvent {
+            sale: sale(),
+            customer: "4711".to_owned(),
+            enter_by: Some(at(300)),
+        });
+    }
     if kind.contains(".ticket.") {
         return raw(&TicketEvent {
             ticket: "tkt_9f3c1a".to_owned(),
@@ -66,6 +73,8 @@ fn example(kind: &str) -> CloudEvent {
     let place = place.expect("one of the types");
     let (stream, sequence) = if kind.contains(".sale.") {
         (sale().to_string(), place - 4)
+    } else if kind.contains(".visitor.") {
+        ("call-1f0e9a6b54d2c78305b1d7e6a9f0c3d2".to_owned(), 1)
     } else {
         (ORDER.to_owned(), place + 1)
     };
