@@ -217,7 +217,8 @@ impl Reporter {
 
 impl RemoteFeed {
     /// Sends one report to all waiting rooms; returns the answers of those who accepted it as one: they share
-    /// their state, and each has looked up who was called. A failed report is not repeated: the next one includes it.
+    /// their state, and each has looked up who was called. A failed report is not repeated: the next one
+    /// includes it.
     async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> Option<ReportAccepted> {
         let body: Bytes = serde_json::to_vec(report)
             .expect("our own wire types are JSON")

@@ -81,8 +81,9 @@ impl CallNotices {
                 let (keeper, sale) = (Arc::clone(&keeper), sale.clone());
                 async move {
                     let kept = keeper.keep(&notices).await.map_err(|error| {
-                    tracing::warn!(%sale, %error, requests = notices.len(), "requests to be told are not kept");
-                });
+                        let requests = notices.len();
+                        tracing::warn!(%sale, %error, requests, "requests to be told are not kept");
+                    });
                     vec![kept; notices.len()]
                 }
             },

@@ -369,6 +369,9 @@ async fn the_shop_hears_of_a_call(mut world: World) {
     assert_eq!(event["data"]["customer"], "2");
     assert_eq!(event["data"]["sale"], world.sale.as_str());
     assert!(event["data"]["enter_by"].is_string(), "{event}");
+    wait_until_told(&world, 0).await;
+    let (is_same, said) = compare(&world, receiver.file());
+    assert!(is_same, "{said}");
     world.assert_no_panic();
 }
 

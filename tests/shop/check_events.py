@@ -12,6 +12,7 @@ postgres:// URL (then psql is needed). Prints every difference; the exit status 
 
 import argparse
 import collections
+import hashlib
 import json
 import pathlib
 import shutil
@@ -28,6 +29,7 @@ SHORT = {
     "stagedoor.sale.opened.v1": "opened",
     "stagedoor.sale.sold_out.v1": "sold out",
     "stagedoor.sale.closed.v1": "closed",
+    "stagedoor.visitor.called.v1": "called",
 }
 
 
@@ -136,6 +138,15 @@ def received_streams(file, problems):
     return streams
 
 
+def possible_calls(journal):
+    """Streams of the calls that can have been told: of entries of a sale without a draw that were called."""
+    called = collections.defaultdict(int)
+    for sale, body in journal.rows(["sale", journal.text("body")], "FROM {schema}journal WHERE kind = 'called'"):
+        called[sale] = max(called[sale], json.loads(body)[1]["last"])
+    digest = lambda entry: hashlib.sha256(entry.encode()).hexdigest()[:32]
+    return {f"call-{digest(f'call of {n} in {sale}')}" for sale, last in called.items() for n in range(1, last + 1)}
+
+
 def compare_order(order, events, expected, problems):
     sequences = [int(event["sequence"]) for event in events]
     if sequences != list(range(1, len(sequences) + 1)):
@@ -177,6 +188,10 @@ def main():
         sequences = [int(event["sequence"]) for event in events]
         if sequences != sorted(sequences):
             problems.append(f"{sale}: accepted in the order {sequences}")
+    calls = possible_calls(Database(given.journal, "stagedoor_queue"))
+    for stream in [stream for stream in streams if stream in calls]:
+        if [SHORT.get(event["type"]) for event in streams.pop(stream)] != ["called"]:
+            problems.append(f"{stream}: one call is one event")
     problems += [f"{stream}: received, but neither ledger nor journal tells it" for stream in sorted(streams)]
     for problem in problems:
         print(problem)

@@ -152,8 +152,8 @@ fn return_from_provider() -> OperationDoc {
         "Come back from the shop's OpenID provider",
     )
     .describe(
-        "The provider's redirect (`shop.oidc`). Its `state` must be that of the cookie. With `error` it leads \
-        back to the page that the visitor came from, who is not signed in then.",
+        "The provider's redirect (`shop.oidc`). Its `state` must be that of the cookie. With `error` it \
+        leads back to the page that the visitor came from, who is not signed in then.",
     )
     .query::<String>("code", "The provider's authorization code.")
     .query::<String>("state", "The state that the provider's page was opened with.")
