@@ -106,14 +106,19 @@ def kinds_of(journal, voided):
     return kinds
 
 
+def journal_events(journal):
+    """The events of the journal, without joins, each with its sale."""
+    for sale, body in journal.rows(["sale", journal.text("body")], "FROM {schema}journal WHERE kind <> 'joins'"):
+        try:
+            yield sale, json.loads(body)[1]
+        except (ValueError, LookupError, TypeError):
+            continue
+
+
 def expected_of_sales(journal):
     """The events of each sale. A sale that called visitors has opened."""
     expected = collections.defaultdict(set)
-    for sale, kind, body in journal.rows(["sale", "kind", journal.text("body")], "FROM {schema}journal WHERE kind <> 'joins'"):
-        try:
-            event = json.loads(body)[1]
-        except (ValueError, LookupError, TypeError):
-            continue
+    for sale, event in journal_events(journal):
         if event.get("kind") in ("called", "admitted"):
             expected[sale].add("opened")
         if event.get("kind") == "stock" and event.get("sold_out"):
@@ -141,8 +146,9 @@ def received_streams(file, problems):
 def possible_calls(journal):
     """Streams of the calls that can have been told: of entries of a sale without a draw that were called."""
     called = collections.defaultdict(int)
-    for sale, body in journal.rows(["sale", journal.text("body")], "FROM {schema}journal WHERE kind = 'called'"):
-        called[sale] = max(called[sale], json.loads(body)[1]["last"])
+    for sale, event in journal_events(journal):
+        if event.get("kind") == "called":
+            called[sale] = max(called[sale], event["last"])
     digest = lambda entry: hashlib.sha256(entry.encode()).hexdigest()[:32]
     return {f"call-{digest(f'call of {n} in {sale}')}" for sale, last in called.items() for n in range(1, last + 1)}
 
