@@ -9,7 +9,7 @@ use std::{
 use crate::{
     app::context::{BuildContext, Plans},
     edge::{
-        self, AppState, ClientLimits, DemoLogin, PerformanceInfo, SaleInfo,
+        self, AppState, ClientLimits, DemoLogin, PerformanceInfo, PublicBase, SaleInfo,
         auth::cookies::{CookieRules, SaleCookies},
         overload::{
             anonymous_seats::AnonymousSeats,
@@ -34,17 +34,16 @@ pub(super) fn app_state(
     shop: Arc<Shop>,
     context: &BuildContext,
 ) -> anyhow::Result<AppState> {
-    let limits = &settings.limits;
+    let (config, limits) = (edge_config(settings)?, &settings.limits);
+    let base = &config.public_base;
     let limit = |rate| IpRateLimit::new(rate, Arc::clone(&context.clock));
     Ok(AppState {
-        config: edge_config(settings)?,
-        cookies: CookieRules {
-            secure: settings.server.public_base.starts_with("https://"),
-        },
+        cookies: CookieRules::new(base),
         sales,
         shop,
-        pages: Pages::load(&sign_in_options(settings)),
-        openapi_document: serde_json::to_vec(&edge::openapi::public_document())?.into(),
+        pages: Pages::load(&sign_in_options(settings), base.path()),
+        openapi_document: serde_json::to_vec(&edge::openapi::public_document(base.path()))?.into(),
+        config,
         public_keys: [
             context.keys.pass.jwks(),
             context.keys.receipt.jwks(),
@@ -123,13 +122,6 @@ pub(super) fn sale_info(
     }
 }
 
-/// The origin of a base URL (RFC 6454, 6.2).
-fn origin(base: &str) -> String {
-    let base = base.to_ascii_lowercase();
-    let own_port = if base.starts_with("https:") { ":443" } else { ":80" };
-    base.strip_suffix(own_port).unwrap_or(&base).to_owned()
-}
-
 fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
     let server = &settings.server;
     let trusted_proxies = server
@@ -138,7 +130,7 @@ fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
         .map(|text| text.parse())
         .collect::<Result<_, _>>();
     Ok(edge::Config {
-        origin: origin(&server.public_base),
+        public_base: PublicBase::new(&server.public_base),
         trusted_proxies: trusted_proxies.map_err(|e: &str| anyhow::anyhow!("server.trusted_proxies: {e}"))?,
         body_bytes_max: server.body_bytes_max,
         body_timeout: Duration::from_millis(u64::from(server.body_timeout_ms)),
@@ -169,23 +161,5 @@ fn sign_in_options(settings: &Settings) -> SignInOptions {
         leads_to_shop: shop_sign_in(settings).is_some(),
         forgot_password_url: link(&shop.forgot_password_url),
         new_account_url: link(&shop.new_account_url),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_origin_is_written_as_browsers_do() {
-        for (base, expected) in [
-            ("https://Tickets.Example", "https://tickets.example"),
-            ("https://tickets.example:443", "https://tickets.example"),
-            ("https://tickets.example:80", "https://tickets.example:80"),
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-            ("http://[::1]:80", "http://[::1]"),
-        ] {
-            assert_eq!(origin(base), expected);
-        }
     }
 }

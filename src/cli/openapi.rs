@@ -13,7 +13,7 @@ pub(super) fn run(args: &Args) {
     let document = if args.admin {
         admin::openapi::admin_document()
     } else {
-        edge::openapi::public_document()
+        edge::openapi::public_document("")
     };
     println!("{document:#}");
 }

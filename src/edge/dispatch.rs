@@ -107,15 +107,20 @@ impl Dispatcher {
         app.in_flight.record_arrival();
         let navigation = navigation(app, &request);
         let response = self.respond_publicly(app, peer, request).await;
-        match navigation {
+        let mut response = match navigation {
             Some(lang) => page_instead_of_problem(app, lang, response),
             None => response,
-        }
+        };
+        app.config.public_base.leave(&mut response);
+        response
     }
 
-    async fn respond_publicly(&self, app: &AppState, peer: IpAddr, request: Request) -> Response {
+    async fn respond_publicly(&self, app: &AppState, peer: IpAddr, mut request: Request) -> Response {
         if let Err(refusal) = check_host(&request).and_then(|()| check_rate_limit(app, peer, &request)) {
             return refusal.into_response();
+        }
+        if app.config.public_base.enter(&mut request).is_none() {
+            return not_under_path(app).into_response();
         }
         let Some(route) = routes::find(request.method(), request.uri().path()) else {
             // The router answers that there is no such path or method.
@@ -290,6 +295,15 @@ fn check_host(request: &Request) -> Result<(), Problem> {
             .detail("exactly one Host header is required"));
     }
     Ok(())
+}
+
+/// The refusal of a path that is not the service's: a proxy in front took the path off, or leads here what is
+/// another service's.
+fn not_under_path(app: &AppState) -> Problem {
+    Problem::new(ProblemType::NotFound).detail(format!(
+        "this service is at {} (server.public_base): a proxy must pass the path of the request unchanged",
+        app.config.public_base.url("/")
+    ))
 }
 
 /// The limit of requests per client address, where there is one.

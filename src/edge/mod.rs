@@ -13,6 +13,7 @@ pub mod handlers;
 pub mod openapi;
 pub mod overload;
 pub mod pages;
+pub mod public_base;
 mod request_timing;
 pub mod routes;
 pub mod state;
@@ -21,6 +22,7 @@ mod unknown_path;
 pub use self::{
     connection::timeouts::ConnectionTimeouts,
     dispatch::Dispatcher,
+    public_base::PublicBase,
     state::{
         AppState, BoxOfficeState, ClientLimits, Config, DemoLogin, EndedVisits, HasAppState, PerformanceInfo,
         SaleInfo, ShopSignIn, SignIn, WaitingRoomState,

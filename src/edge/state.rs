@@ -26,6 +26,7 @@ use crate::{
             shed::{Headroom, InFlightLimit, LoadShedder},
         },
         pages,
+        public_base::PublicBase,
     },
     kernel::{Clock, Entropy, LocalText, Money, PerformanceId, SaleId, TimeZone, Timestamp, VisitId},
     platform::{rate_limit::RateLimit, shutdown::Lifecycle, signing::Jwk},
@@ -37,9 +38,8 @@ use crate::{
 /// Limits and addresses of the public listener.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The origin under which browsers reach the service, as they write it in `Origin`: in lower case,
-    /// without the scheme's own port.
-    pub origin: String,
+    /// Where browsers reach the service.
+    pub public_base: PublicBase,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
     /// Largest body of a request, in bytes.

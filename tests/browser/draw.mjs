@@ -26,8 +26,8 @@ await run(1, async function* () {
         sale = new URL(page.url()).pathname.split("/")[2];
         await join_queue(page, logins[0]);
         check((await page.locator("main").textContent()).includes(t("sale.prequeue_draw")), "the page does not say that the order is not drawn yet");
-        const link = await page.locator("#draw a").getAttribute("href");
-        check(link === `/sales/${sale}/draw`, `the waiting page leads to ${link}`);
+        const link = await page.locator("#draw a").evaluate((link) => link.href);
+        check(link === `${base}/sales/${sale}/draw`, `the waiting page leads to ${link}`);
         await page.click("#draw a");
         await page.waitForURL("**/draw");
         await page.locator("#steps li.done").first().waitFor();

@@ -53,6 +53,12 @@ export async function open_browser(viewport, lang, { cookies = true, args = [], 
   const page = context.pages()[0] ?? (await context.newPage());
   const complaints = [];
   page.on("console", (message) => message.type() === "error" && !belongs(message) && complaints.push(`${message.text()} ${message.location().url}`));
+  // Of this host only the service's part is asked for: under a path all else is the shop's.
+  const own = new URL(`${base}/`);
+  page.on("request", (request) => {
+    const url = new URL(request.url());
+    if (url.origin === own.origin && !`${url.pathname}/`.startsWith(own.pathname) && request.resourceType() !== "document") complaints.push(`asked for ${url}`);
+  });
   page.on("pageerror", (error) => complaints.push(error.stack ?? error.message));
   page.setDefaultTimeout(20000);
   const close = async () => {

@@ -19,6 +19,9 @@ const { STAGEDOOR_TICKETS: tickets, STAGEDOOR_SHOP: shop, STAGEDOOR_SALE: sale, 
 const port_of = (url) => Number(new URL(url).port);
 const sale_page = `${tickets}/sales/${sale}`;
 const RETURN = "/v1/sign-in/return";
+/** Under a path of a host the names of cookies begin differently. */
+const root = new URL(tickets).pathname.replace(/\/$/, "");
+const prefix = root ? "__Secure-" : "__Host-";
 
 const free_port = () => new Promise((found) => {
   const probe = listen().listen(0, "127.0.0.1", () => {
@@ -83,14 +86,14 @@ async function picture(page, name) {
 function state_cookie(page) {
   return new Promise((found) => {
     page.on("response", async (response) => {
-      if (new URL(response.url()).pathname !== "/v1/sign-in/shop") return;
+      if (new URL(response.url()).pathname !== `${root}/v1/sign-in/shop`) return;
       const lines = (await response.headersArray()).filter(({ name }) => name.toLowerCase() === "set-cookie");
       found(lines.map(({ value }) => value).find((value) => value.includes("sd_sign_in")));
     });
   });
 }
 
-const signed_in = async (page) => (await page.evaluate(async () => (await fetch("/v1/orders")).status)) === 200;
+const signed_in = async (page) => (await page.evaluate(async (path) => (await fetch(path)).status, `${root}/v1/orders`)) === 200;
 
 async function signs_in(by, viewport, lang) {
   way = by;
@@ -111,11 +114,11 @@ async function signs_in(by, viewport, lang) {
     const hello = await page.locator("#who:not([hidden]) span").innerText();
     check(hello === t("sign_in.hello", { name: "Kim & Lee" }), `the page says “${hello}”`);
     const line = await cookie;
-    for (const part of ["__Host-sd_sign_in=", "SameSite=None", "Secure", "HttpOnly", "Max-Age=600"]) check(line?.includes(part), `${part} is missing in ${line}`);
+    for (const part of [`${prefix}sd_sign_in=`, `Path=${root || "/"};`, "SameSite=None", "Secure", "HttpOnly", "Max-Age=600"]) check(line?.includes(part), `${part} is missing in ${line}`);
     const cookies = await context.cookies(tickets);
     check(!cookies.some(({ name }) => name.includes("sd_sign_in")), "the state is left");
-    for (const { name, sameSite, secure } of cookies.filter(({ name }) => name.startsWith("__Host-"))) check(sameSite === "Lax" && secure, `${name} is ${sameSite}`);
-    check(cookies.some(({ name }) => name === "__Host-sd_session"), "no session");
+    for (const { name, sameSite, secure } of cookies.filter(({ name }) => name.startsWith(prefix))) check(sameSite === "Lax" && secure, `${name} is ${sameSite}`);
+    check(cookies.some(({ name }) => name === `${prefix}sd_session`), "no session");
     check(!complaints.length, complaints.join("; "));
     return hello;
   } finally {
@@ -130,7 +133,7 @@ async function is_refused(status, lead) {
   const { page } = browser;
   try {
     await to_sign_in(page);
-    const answered = page.waitForResponse((response) => new URL(response.url()).pathname === RETURN);
+    const answered = page.waitForResponse((response) => new URL(response.url()).pathname === root + RETURN);
     await lead(page);
     const answer = await answered;
     check(answer.status() === status, `the answer is ${answer.status()}`);
@@ -185,7 +188,7 @@ try {
       "another site's form is refused, whatever it knows",
       () =>
         is_refused(403, async (page) => {
-          const { headers } = await new Promise((found, fail) => request(`${base}/v1/sign-in/shop`, found).on("error", fail).end());
+          const { headers } = await new Promise((found, fail) => request(`${base}${root}/v1/sign-in/shop`, found).on("error", fail).end());
           forged.state = new URL(headers.location).searchParams.get("state");
           forged.token = await token_of_shop(forged.state);
           await page.goto(other);

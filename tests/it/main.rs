@@ -48,5 +48,6 @@ mod shop_events;
 mod shop_receiver;
 mod shop_sign_in;
 mod two_nodes;
+mod under_path;
 mod wheelchair_seats;
 mod world;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
+use serde_json::Value;
 
 use crate::{
     app::preflight::report::Report,
     kernel::{Clock, SystemClock, Timestamp},
     ops::config::{DatabaseLocation, Settings},
     platform::{
-        http_client::{HttpClient, TrustStore},
+        http_client::{HttpClient, Response, TrustStore},
         redis::{Redis, RedisConfig},
         sql::{self, ServerTime},
     },
@@ -105,6 +106,13 @@ fn clock(name: &str, read: Result<Timestamp, String>, report: &mut Report) {
     }
 }
 
+/// Whether it is the answer of this service, and not a page of the shop whose host it shares.
+fn lists_sales(response: &Response) -> bool {
+    response
+        .json::<Value>()
+        .is_ok_and(|answer| answer["sales"].is_array())
+}
+
 /// A request through the address that browsers use, with as many cookies as they send.
 pub(super) async fn proxy(settings: &Settings, report: &mut Report) {
     let base = &settings.server.public_base;
@@ -118,6 +126,12 @@ pub(super) async fn proxy(settings: &Settings, report: &mut Report) {
         .into_iter()
         .collect();
     match client.send(Method::GET, uri, &headers, Bytes::new()).await {
+        Ok(response) if response.status.is_success() && !lists_sales(&response) => report.failed(
+            "public address",
+            format!("{base}/v1/sales answers, but not for this service"),
+            "lead the address in server.public_base to the nodes, with its path unchanged \
+                (config/deploy/nginx.conf, or under-path/locations.conf for a path of the shop's host)",
+        ),
         Ok(response) if response.status.is_success() => {
             report.ok(
                 "public address",

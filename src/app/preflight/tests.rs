@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
+use testkit::HttpServer;
 
 use super::*;
 use crate::{
@@ -91,6 +92,24 @@ async fn a_complete_installation_passes() {
     assert!(sign_in[0].finding.contains("passwords a second"), "{report}");
     assert!(!settings.data.dir.exists(), "nothing is created");
     assert!(!report.to_string().contains(DEMO_PASSWORD));
+}
+
+#[tokio::test]
+async fn a_public_address_of_another_service_is_found() {
+    let server = HttpServer::start("200 OK", "<title>a shop</title>")
+        .await
+        .unwrap();
+    let (_dir, mut settings) = installation(&prices()).await;
+    settings.server.public_base = format!("{}/tickets", server.url());
+    for (body, verdict) in [
+        ("<title>a shop</title>", Verdict::Failed),
+        ("{\"sales\":[]}", Verdict::Ok),
+    ] {
+        server.answer("200 OK", body);
+        let mut report = Report::default();
+        servers::proxy(&settings, &mut report).await;
+        assert_eq!(finding(&report, "public address")[0].verdict, verdict, "{report}");
+    }
 }
 
 #[tokio::test]

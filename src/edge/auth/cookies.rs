@@ -4,13 +4,17 @@ use std::{fmt::Write as _, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::kernel::SaleId;
+use crate::{edge::public_base::PublicBase, kernel::SaleId};
 
-/// How cookies are named and guarded.
-#[derive(Clone, Copy, Debug)]
+/// How cookies are named and guarded. Behind TLS they are `Secure`. On a host of its own the prefix `__Host-`
+/// pins them to that host; a path of another host excludes it, and `__Secure-` says only that they came over
+/// TLS.
+#[derive(Clone, Debug)]
 pub struct CookieRules {
-    /// Behind TLS cookies are `Secure` and carry the `__Host-` prefix, which pins them to this host.
-    pub secure: bool,
+    is_secure: bool,
+    prefix: &'static str,
+    /// `Path=/tickets` is for `/tickets` and for `/tickets/...`, not for `/ticketsx` (RFC 6265, 5.1.4).
+    path: String,
 }
 
 /// The names of one sale's cookies.
@@ -34,14 +38,30 @@ impl SaleCookies {
 }
 
 impl CookieRules {
+    /// The rules for this address of the service.
+    #[must_use]
+    pub fn new(base: &PublicBase) -> Self {
+        Self {
+            is_secure: base.is_secure(),
+            prefix: match (base.is_secure(), base.path()) {
+                (false, _) => "",
+                (true, "") => "__Host-",
+                (true, _) => "__Secure-",
+            },
+            path: match base.path() {
+                "" => "/".to_owned(),
+                path => path.to_owned(),
+            },
+        }
+    }
+
     /// The value of cookie `name`, if the request carries exactly one.
     #[must_use]
     pub fn read<'a>(&self, headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-        let prefix = self.prefix();
         // As bytes: a head holds thousands of cookies, and characters would take twenty times as long as all
         // else that is done for a request.
         let value_of = |pair: &'a [u8]| {
-            let key = pair.trim_ascii().strip_prefix(prefix.as_bytes())?;
+            let key = pair.trim_ascii().strip_prefix(self.prefix.as_bytes())?;
             key.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
         };
         let mut values = headers
@@ -64,7 +84,7 @@ impl CookieRules {
     /// they refuse such a cookie, so there it is sent with links and with forms of the same site only.
     #[must_use]
     pub fn set_for_other_sites(&self, name: &str, value: &str, ttl: Duration) -> HeaderValue {
-        let same_site = if self.secure { "None" } else { "Lax" };
+        let same_site = if self.is_secure { "None" } else { "Lax" };
         self.line(name, value, same_site, ttl.as_secs())
     }
 
@@ -74,25 +94,23 @@ impl CookieRules {
         self.line(name, "", "Lax", 0)
     }
 
-    fn prefix(self) -> &'static str {
-        if self.secure { "__Host-" } else { "" }
-    }
-
-    fn line(self, name: &str, value: &str, same_site: &str, max_age_s: u64) -> HeaderValue {
-        let mut line = String::with_capacity(name.len() + value.len() + 96);
+    fn line(&self, name: &str, value: &str, same_site: &str, max_age_s: u64) -> HeaderValue {
+        let mut line = String::with_capacity(name.len() + value.len() + self.path.len() + 96);
         for part in [
-            self.prefix(),
+            self.prefix,
             name,
             "=",
             value,
-            "; Path=/; HttpOnly; SameSite=",
+            "; Path=",
+            &self.path,
+            "; HttpOnly; SameSite=",
             same_site,
             "; Max-Age=",
         ] {
             line.push_str(part);
         }
         let _ = write!(line, "{max_age_s}");
-        if self.secure {
+        if self.is_secure {
             line.push_str("; Secure");
         }
         HeaderValue::try_from(line).expect("names and tokens are visible ASCII")
@@ -103,13 +121,17 @@ impl CookieRules {
 mod tests {
     use super::*;
 
+    fn rules(base: &str) -> CookieRules {
+        CookieRules::new(&PublicBase::new(base))
+    }
+
     fn headers(line: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(line).unwrap())])
     }
 
     #[test]
     fn a_cookie_is_read_unless_there_are_two_of_its_name() {
-        let rules = CookieRules { secure: false };
+        let rules = rules("http://127.0.0.1:8080");
         assert_eq!(
             rules.read(&headers("a=1; sd_session=xyz; b=2"), "sd_session"),
             Some("xyz")
@@ -123,7 +145,7 @@ mod tests {
 
     #[test]
     fn under_tls_only_the_host_prefixed_name_counts() {
-        let rules = CookieRules { secure: true };
+        let rules = rules("https://tickets.example");
         assert_eq!(rules.read(&headers("sd_session=xyz"), "sd_session"), None);
         assert_eq!(
             rules.read(&headers("__Host-sd_session=xyz"), "sd_session"),
@@ -139,8 +161,32 @@ mod tests {
             line,
             "__Host-sd_sign_in=v; Path=/; HttpOnly; SameSite=None; Max-Age=600; Secure"
         );
-        let plain = CookieRules { secure: false };
+        let plain = self::rules("http://127.0.0.1:8080");
         let line = plain.set_for_other_sites("sd_sign_in", "v", Duration::from_mins(10));
         assert_eq!(line, "sd_sign_in=v; Path=/; HttpOnly; SameSite=Lax; Max-Age=600");
+    }
+
+    #[test]
+    fn under_a_path_cookies_go_no_further_than_the_path() {
+        let rules = rules("https://shop.example/tickets");
+        assert_eq!(
+            rules.read(
+                &headers("__Secure-sd_session=xyz; __Host-sd_session=abc"),
+                "sd_session"
+            ),
+            Some("xyz")
+        );
+        assert_eq!(
+            rules.set_for_other_sites("sd_sign_in", "v", Duration::from_mins(10)),
+            "__Secure-sd_sign_in=v; Path=/tickets; HttpOnly; SameSite=None; Max-Age=600; Secure"
+        );
+        assert_eq!(
+            rules.remove("sd_session"),
+            "__Secure-sd_session=; Path=/tickets; HttpOnly; SameSite=Lax; Max-Age=0; Secure"
+        );
+        assert_eq!(
+            self::rules("http://127.0.0.1:8080/tickets").set("sd_lang", "ko", Duration::from_mins(1)),
+            "sd_lang=ko; Path=/tickets; HttpOnly; SameSite=Lax; Max-Age=60"
+        );
     }
 }

@@ -101,7 +101,7 @@ fn cookie<'a>(parts: &'a Parts, app: &AppState, name: &str) -> Result<Option<&'a
     if is_safe || is_same_origin(parts, app) {
         Ok(Some(value))
     } else {
-        let own = &app.config.origin;
+        let own = app.config.public_base.origin();
         Err(Problem::new(ProblemType::CrossOrigin).detail(format!("the Origin of this site is {own}")))
     }
 }
@@ -109,7 +109,7 @@ fn cookie<'a>(parts: &'a Parts, app: &AppState, name: &str) -> Result<Option<&'a
 /// Whether a page of this site's own made the request. `Host` says nothing: the client that connects to this
 /// server's address chooses it.
 fn is_same_origin(parts: &Parts, app: &AppState) -> bool {
-    single_header(&parts.headers, "origin").is_some_and(|origin| origin == app.config.origin)
+    single_header(&parts.headers, "origin").is_some_and(|origin| origin == app.config.public_base.origin())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

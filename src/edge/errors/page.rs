@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn the_balancer_has_the_same_error_pages() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/deploy/errors");
-        let pages = Pages::load(&SignInOptions::default());
+        let pages = Pages::load(&SignInOptions::default(), "");
         let mut files = BTreeMap::new();
         for status in STATUSES {
             for lang in Lang::ALL {
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn an_error_page_says_what_to_do_and_needs_nothing_else() {
-        let pages = Pages::load(&SignInOptions::default());
+        let pages = Pages::load(&SignInOptions::default(), "");
         for status in STATUSES {
             for lang in Lang::ALL {
                 let page = pages.error(status, lang);

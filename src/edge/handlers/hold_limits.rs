@@ -50,7 +50,7 @@ pub(super) fn reserve<'a>(
     app.limits
         .anonymous_seats
         .reserve(address, id, seats, now, now.plus(hold_ttl))
-        .map_err(|wait| too_many_seats(wait.as_secs() + 1))?;
+        .map_err(|wait| too_many_seats(app, wait.as_secs() + 1))?;
     Ok(ReservedSeats {
         app,
         counted: Some((address, id)),
@@ -110,13 +110,13 @@ fn is_counted(app: &AppState, who: &Subject) -> bool {
     app.limits.anonymous_seats.is_enabled() && is_anonymous(who)
 }
 
-fn too_many_seats(retry_after_s: u64) -> Problem {
+fn too_many_seats(app: &AppState, retry_after_s: u64) -> Problem {
     Problem::new(ProblemType::TooManyRequests)
         .detail(
             "visitors from this address hold as many seats as one address may; retry when some are released, \
             or join signed in, which has no such limit",
         )
         .with("reason", &"seats_from_this_address")
-        .with("sign_in", &SIGN_IN_PATH)
+        .with("sign_in", &app.config.public_base.host_path(SIGN_IN_PATH))
         .retry_after_s(retry_after_s)
 }

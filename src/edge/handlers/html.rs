@@ -124,7 +124,7 @@ pub(crate) async fn sale_address_code(
     State(app): State<Arc<AppState>>,
     SalePath(sale): SalePath,
 ) -> Response {
-    let address = format!("{}/sales/{}", app.config.origin, sale.id);
+    let address = app.config.public_base.url(&format!("/sales/{}", sale.id));
     let code = sale.address_code.get_or_init(|| qr_svg(&address).into());
     let mut response = code.clone().into_response();
     let headers = response.headers_mut();
@@ -178,9 +178,10 @@ pub async fn favicon(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Ha
     Ok(asset_response(&icon, &headers))
 }
 
-/// `GET /robots.txt`.
-pub async fn robots() -> &'static str {
-    ROBOTS
+/// `GET /robots.txt`. Search engines read it on a host of its own only; under a path its lines belong into
+/// the shop's.
+pub async fn robots(State(app): State<Arc<AppState>>) -> String {
+    ROBOTS.replace(": /", &format!(": {}/", app.config.public_base.path()))
 }
 
 /// The path with the query of the request.

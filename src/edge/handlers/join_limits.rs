@@ -77,7 +77,9 @@ pub(crate) fn admit_anonymous(
 ) -> Result<AnonymousVisitor, Problem> {
     let wait = address.and_then(|address| app.limits.joins.wait(address));
     let is_over_limit = match wait {
-        Some(wait) if !app.proof_of_work.allow_over_join_limit() => return Err(join_limit_reached(wait)),
+        Some(wait) if !app.proof_of_work.allow_over_join_limit() => {
+            return Err(join_limit_reached(app, wait));
+        }
         wait => wait.is_some(),
     };
     let proof = if app.proof_of_work.is_enabled() {
@@ -92,7 +94,7 @@ pub(crate) fn admit_anonymous(
         && !is_over_limit
     {
         visitor.release_proof(app);
-        return Err(join_limit_reached(wait));
+        return Err(join_limit_reached(app, wait));
     }
     app.proof_of_work.record_join(address);
     Ok(visitor)
@@ -163,16 +165,16 @@ fn proof_required(
         .detail(detail)
         .with("reason", &reason)
         .with("challenge", &app.proof_of_work.challenge(sale, bits))
-        .with("sign_in", &SIGN_IN_PATH)
+        .with("sign_in", &app.config.public_base.host_path(SIGN_IN_PATH))
 }
 
-fn join_limit_reached(wait: Duration) -> Problem {
+fn join_limit_reached(app: &AppState, wait: Duration) -> Problem {
     Problem::new(ProblemType::TooManyRequests)
         .detail(
             "many visitors have joined from this address; retry later, or sign in, which has no such limit",
         )
         .with("reason", &"joins_from_this_address")
-        .with("sign_in", &SIGN_IN_PATH)
+        .with("sign_in", &app.config.public_base.host_path(SIGN_IN_PATH))
         .retry_after_s(wait.as_secs() + 1)
 }
 

@@ -185,6 +185,7 @@ pub async fn history(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> 
 pub async fn tickets(State(state): State<BoxOfficeState>, owned: OwnedOrder) -> HandlerResult {
     let view = |ticket: Ticket| {
         let base = format!("/v1/orders/{}/tickets/{}", owned.order.id, ticket.id);
+        let base = state.app.config.public_base.host_path(&base);
         TicketView {
             qr_svg_url: format!("{base}.svg"),
             qr_png_url: format!("{base}.png"),

@@ -144,7 +144,7 @@ fn describe<'a>(app: &AppState, sale: &'a SaleInfo, phase: Phase, lang: Lang) ->
     let performances: Vec<_> = sale
         .performances
         .iter()
-        .map(|performance| describe_performance(sale, performance, lang))
+        .map(|performance| describe_performance(app, sale, performance, lang))
         .collect();
     SaleResponse {
         id: &sale.id,
@@ -169,6 +169,7 @@ fn describe<'a>(app: &AppState, sale: &'a SaleInfo, phase: Phase, lang: Lang) ->
 }
 
 fn describe_performance<'a>(
+    app: &AppState,
     sale: &SaleInfo,
     performance: &'a PerformanceInfo,
     lang: Lang,
@@ -185,10 +186,10 @@ fn describe_performance<'a>(
         doors_open_at: performance.doors_open_at,
         time_zone: performance.time_zone.as_str(),
         seat_count: performance.seat_count,
-        plan_url: format!(
+        plan_url: app.config.public_base.host_path(&format!(
             "/v1/sales/{}/performances/{}/plan?v={}",
             sale.id, performance.id, performance.plan_hash
-        ),
+        )),
         price_zones: price_zones.collect(),
     }
 }

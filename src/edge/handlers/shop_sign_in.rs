@@ -39,7 +39,7 @@ const PATH_LEN_MAX: usize = 512;
 /// Where a sign-in at the shop starts.
 #[derive(Deserialize)]
 pub struct Start {
-    /// The page to come back to, as a path of this site.
+    /// The page to come back to, as a path of this host.
     return_to: Option<String>,
 }
 
@@ -73,17 +73,19 @@ pub struct DepositedHandoff {
 
 /// `GET /v1/sign-in/shop`: leads the browser to the shop's sign-in, and gives it a state to come back with.
 pub async fn start(State(app): State<Arc<AppState>>, Query(start): Query<Start>) -> HandlerResult {
-    let path = start.return_to.as_deref().and_then(local_path).unwrap_or("/");
+    let base = &app.config.public_base;
+    let path = start.return_to.as_deref().and_then(local_path);
+    let path = path.and_then(|path| base.own_path(path)).unwrap_or("/".into());
     let (address, state) = match shop_sign_in(&app)? {
-        ShopSignIn::Provider => match app.shop.begin_at_provider(path) {
+        ShopSignIn::Provider => match app.shop.begin_at_provider(&path) {
             Ok(begun) => begun,
             Err(refused) => return Err(refusal(&app, refused)),
         },
         ShopSignIn::Page { url, .. } => {
-            let state = app.shop.new_sign_in_state(path);
+            let state = app.shop.new_sign_in_state(&path);
             let query = form_urlencoded::Serializer::new(String::new())
                 .append_pair("state", &state)
-                .append_pair("return_to", &format!("{}{RETURN_PATH}", app.config.origin))
+                .append_pair("return_to", &base.url(RETURN_PATH))
                 .finish();
             let separator = if url.contains('?') { '&' } else { '?' };
             (format!("{url}{separator}{query}"), state)

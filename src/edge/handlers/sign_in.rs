@@ -213,7 +213,7 @@ pub(super) fn signed_in_or_problem(app: &AppState, outcome: SignInOutcome) -> Re
 fn sign_in_at_shop(app: &AppState) -> Problem {
     let problem = Problem::new(ProblemType::SignInAtShop);
     let own = app.config.shop_sign_in.as_ref();
-    let own = own.map(|_| format!("{}/v1/sign-in/shop", app.config.origin));
+    let own = own.map(|_| app.config.public_base.url("/v1/sign-in/shop"));
     match own.as_deref().or(app.shop.sign_in_url()) {
         Some(url) => problem.with("sign_in_url", &url),
         None => problem,

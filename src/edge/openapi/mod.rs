@@ -37,9 +37,9 @@ Times are RFC 3339 in UTC. Money is in the currency's minor unit. Errors are `ap
 (RFC 9457) with a stable `type`. Tokens come in a header or in a cookie; a request that changes something \
 and proves itself by a cookie must come from this site (`Origin`).";
 
-/// The document of the public API.
+/// The document of the public API, which is served under `root`.
 #[must_use]
-pub fn public_document() -> Value {
+pub fn public_document(root: &str) -> Value {
     let routes = ROUTES
         .iter()
         .filter_map(|route| Some((&route.method, route.path, route.operation_id?)));
@@ -59,6 +59,7 @@ pub fn public_document() -> Value {
         ),
     ];
     let mut document = build("stagedoor", DESCRIPTION, &tags, routes, operations());
+    document["servers"] = json!([{ "url": format!("{root}/") }]);
     webhooks::add(&mut document);
     document
 }

@@ -64,7 +64,8 @@ fn schemes() -> Value {
         "session_cookie": api_key(
             "cookie",
             "sd_session",
-            "The same token as a cookie. Behind TLS the name of every cookie begins with `__Host-`.",
+            "The same token as a cookie. Behind TLS the name of every cookie begins with `__Host-`, or with \
+             `__Secure-` where the service has a path of another host.",
         ),
         "queue_token": api_key("header", "Queue-Token", "The `token` that joining the queue returned."),
         "queue_token_cookie":

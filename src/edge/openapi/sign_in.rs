@@ -97,7 +97,7 @@ fn sign_in_at_shop() -> OperationDoc {
         )
         .query::<String>(
             "return_to",
-            "The page to come back to afterwards: a path of this site.",
+            "The page to come back to afterwards: a path of this host.",
         )
         .empty(303, "To the shop.")
         .located("The shop's page, with `state` and `return_to`.")

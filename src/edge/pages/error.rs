@@ -35,19 +35,24 @@ const FAILED: u16 = 500;
 pub(super) struct ErrorPages(HashMap<(u16, Lang), ErrorPage>);
 
 impl ErrorPages {
-    pub(super) fn render(texts: &HashMap<Lang, BTreeMap<String, String>>, sign_in: &SignInOptions) -> Self {
+    pub(super) fn render(
+        texts: &HashMap<Lang, BTreeMap<String, String>>,
+        sign_in: &SignInOptions,
+        root: &str,
+    ) -> Self {
         let source = template("error.html");
         let mut pages = HashMap::new();
         for (lang, all) in texts {
             let for_scripts = BTreeMap::new();
             let texts = Texts {
+                root,
                 all,
                 for_scripts: &for_scripts,
                 sign_in,
             };
             let frame = render(&source, *lang, &texts, &BTreeMap::new());
             for status in STATUSES {
-                pages.insert((status, *lang), page(&frame, status, all));
+                pages.insert((status, *lang), page(&frame, root, status, all));
             }
         }
         Self(pages)
@@ -66,7 +71,7 @@ fn may_pass(status: u16) -> bool {
     status >= FAILED || [408, 429].contains(&status)
 }
 
-fn page(frame: &str, status: u16, texts: &BTreeMap<String, String>) -> ErrorPage {
+fn page(frame: &str, root: &str, status: u16, texts: &BTreeMap<String, String>) -> ErrorPage {
     let text = |key: &str| {
         escape(
             texts
@@ -82,7 +87,7 @@ fn page(frame: &str, status: u16, texts: &BTreeMap<String, String>) -> ErrorPage
             text("error.again")
         )
     } else {
-        format!("<a href=\"/\">{}</a>", text("common.to_home"))
+        format!("<a href=\"{root}/\">{}</a>", text("common.to_home"))
     };
     let html = frame
         .replace("<!--status-->", &status.to_string())

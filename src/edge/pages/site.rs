@@ -72,12 +72,12 @@ const PAGE_CACHE: &str = "private, no-cache";
 const POSITION_MARKER: &str = "<!--position-->";
 
 impl Pages {
-    /// Renders and compresses everything.
+    /// Renders and compresses everything, with `root` before every address of the service.
     ///
     /// # Panics
     /// On a template that names a missing text or file, which the tests exclude.
     #[must_use]
-    pub fn load(sign_in: &SignInOptions) -> Self {
+    pub fn load(sign_in: &SignInOptions, root: &str) -> Self {
         let files = files();
         let named = quoted_in_scripts(&files);
         let release = fingerprint(
@@ -106,6 +106,7 @@ impl Pages {
                     &source,
                     *lang,
                     &Texts {
+                        root,
                         all,
                         for_scripts: &for_scripts,
                         sign_in,
@@ -125,7 +126,7 @@ impl Pages {
             .collect();
         Self {
             rendered,
-            errors: ErrorPages::render(&texts, sign_in),
+            errors: ErrorPages::render(&texts, sign_in, root),
             assets,
             texts,
             release,

@@ -34,6 +34,8 @@ pub(super) fn with_parts(name: &str) -> String {
 
 /// The texts of one language, and those of them that a page's scripts may ask for.
 pub(super) struct Texts<'a> {
+    /// The path before every address of the service; empty on a host of its own.
+    pub(super) root: &'a str,
     pub(super) all: &'a BTreeMap<String, String>,
     pub(super) for_scripts: &'a BTreeMap<&'a str, &'a str>,
     /// What the sign-in form offers.
@@ -89,10 +91,12 @@ fn fill(placeholder: &str, lang: Lang, texts: &Texts<'_>, names: &BTreeMap<Strin
                 String::new()
             }
         }
+        "root" => texts.root.to_owned(),
         "link" => escape(texts.sign_in.link(value)),
         "part" => render(&template(&format!("_{value}.html")), lang, texts, names),
         "asset" => format!(
-            "/assets/{}",
+            "{}/assets/{}",
+            texts.root,
             names
                 .get(value)
                 .unwrap_or_else(|| panic!("the file `{value}` exists"))

@@ -175,25 +175,29 @@ fn reachable(html: &str, scripts: &BTreeMap<String, String>) -> BTreeSet<String>
 
 #[test]
 fn the_queue_page_fits_the_first_round_trip() {
-    let pages = Pages::load(&SignInOptions::default());
+    let (own_host, under_path) = ["", "/tickets"]
+        .map(|root| Pages::load(&SignInOptions::default(), root))
+        .into();
     let html = template(Page::Sale.template());
     let files: BTreeSet<String> = reachable(&html, &scripts())
         .into_iter()
         .chain(["base.css", "sale.css"].map(str::to_owned))
         .collect();
     for lang in Lang::ALL {
-        let page = pages.page(Page::Sale, lang).gzip.len();
-        let rest: usize = files
-            .iter()
-            .map(|name| pages.asset(name).unwrap().gzip.len())
-            .sum();
-        assert!(page + rest < 14 * 1024, "{lang:?}: {page} + {rest} bytes");
+        for pages in [&own_host, &under_path] {
+            let page = pages.page(Page::Sale, lang).gzip.len();
+            let rest: usize = files
+                .iter()
+                .map(|name| pages.asset(name).unwrap().gzip.len())
+                .sum();
+            assert!(page + rest < 14 * 1024, "{lang:?}: {page} + {rest} bytes");
+        }
     }
 }
 
 #[test]
 fn pages_refer_to_immutable_asset_names() {
-    let pages = Pages::load(&SignInOptions::default());
+    let pages = Pages::load(&SignInOptions::default(), "");
     let mut seen = 0;
     for page in Page::ALL {
         for lang in Lang::ALL {
@@ -222,8 +226,37 @@ fn pages_refer_to_immutable_asset_names() {
 }
 
 #[test]
+fn pages_under_a_path_lead_nowhere_else() {
+    let pages = Pages::load(&SignInOptions::default(), "/tickets");
+    let mut seen = 0;
+    for page in Page::ALL {
+        let html = String::from_utf8(pages.page(page, Lang::Ko).plain.to_vec()).unwrap();
+        for address in quoted_after(&html, "=\"/", '"') {
+            assert!(address.starts_with("tickets/"), "{page:?}: /{address}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
+    let missing = String::from_utf8(pages.error(404, Lang::Ko).html.to_vec()).unwrap();
+    assert_eq!(quoted_after(&missing, "href=\"/", '"'), ["tickets/"]);
+    // Scripts find the path by their own address, so no address in them begins at the host's root.
+    for (name, script) in scripts() {
+        for quote in ["\"", "'", "`"] {
+            for start in ["/v1", "/sales", "/orders", "/assets", "/.well-known", "/\"", "/`"] {
+                let address = format!("{quote}{start}");
+                // A split at slashes is no address; a comment shows one.
+                let script = minify(script.as_bytes())
+                    .replace("split(\"/\")", "")
+                    .replace(", \"/\")", "");
+                assert!(!script.contains(&address), "{name}: {address}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_name_of_another_release_is_served_but_not_cached() {
-    let pages = Pages::load(&SignInOptions::default());
+    let pages = Pages::load(&SignInOptions::default(), "");
     assert_eq!(pages.asset("sale.000000000000.js").unwrap().cache, STALE_CACHE);
     assert_eq!(pages.asset("sale.js").unwrap().cache, STALE_CACHE);
     for path in [
@@ -243,7 +276,7 @@ fn a_name_of_another_release_is_served_but_not_cached() {
 /// `default-src 'self'` allows neither inline scripts and styles nor anything from elsewhere.
 #[test]
 fn pages_keep_to_the_content_security_policy() {
-    let pages = Pages::load(&SignInOptions::default());
+    let pages = Pages::load(&SignInOptions::default(), "");
     for page in Page::ALL {
         let html = String::from_utf8(pages.page(page, Lang::Ko).plain.to_vec()).unwrap();
         for forbidden in [
@@ -274,7 +307,7 @@ fn pages_keep_to_the_content_security_policy() {
 
 #[test]
 fn both_encodings_have_the_same_content() {
-    let pages = Pages::load(&SignInOptions::default());
+    let pages = Pages::load(&SignInOptions::default(), "");
     for asset in [
         pages.page(Page::Sale, Lang::Ja),
         pages.asset("map.js").unwrap(),
@@ -298,6 +331,7 @@ fn texts_are_escaped_in_pages_and_in_data_blocks() {
         "{{t:sale.a}}|{{words:sale}}",
         Lang::En,
         &Texts {
+            root: "",
             all: &all,
             for_scripts: &for_scripts,
             sign_in: &SignInOptions::default(),
@@ -343,7 +377,7 @@ fn the_sign_in_offers_what_is_configured() {
         (only_shop, false, true),
         (both, true, true),
     ] {
-        let pages = Pages::load(&options);
+        let pages = Pages::load(&options, "");
         for (page, lang) in sign_in_pages
             .into_iter()
             .flat_map(|page| Lang::ALL.map(|lang| (page, lang)))
@@ -361,7 +395,7 @@ fn the_sign_in_offers_what_is_configured() {
             assert!(!html.contains("{shop}"), "{page:?} {lang:?}");
         }
     }
-    let unnamed = Pages::load(&SignInOptions::default());
+    let unnamed = Pages::load(&SignInOptions::default(), "");
     let korean = String::from_utf8(unnamed.page(Page::Sale, Lang::Ko).plain.to_vec()).unwrap();
     assert!(korean.contains("늘 쓰시던 쇼핑몰 아이디를"));
 }

@@ -1,10 +1,12 @@
 //! Tests that hold every consumer of the table against it.
 
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::Router;
 
 use super::*;
+
+mod nginx;
 
 /// A path of this route, with `x` for each parameter.
 fn sample_path(route: &Route<Handler>) -> String {
@@ -163,60 +165,4 @@ fn only_timed_calls_of_admitted_visitors_count_as_late() {
         "it waits for the payment gateway"
     );
     assert!(find(&GET, "/v1/orders").unwrap().is_timed);
-}
-
-/// The locations of `config/deploy/nginx.conf` for what the box office serves and for event streams. All else
-/// goes to the waiting room.
-fn nginx_locations() -> String {
-    let mut seen = BTreeSet::new();
-    let mut text = String::new();
-    for route in ROUTES {
-        let is_box_office = matches!(route.handler, Handler::BoxOffice(_));
-        if !(is_box_office || route.is_event_stream) || !seen.insert(route.path) {
-            continue;
-        }
-        let pattern: Vec<&str> = route
-            .path
-            .split('/')
-            .map(|part| if part.starts_with('{') { "[^/]+" } else { part })
-            .collect();
-        let upstream = if is_box_office {
-            "box_office"
-        } else {
-            "waiting_room"
-        };
-        let _ = writeln!(text, "        location ~ ^{}$ {{", pattern.join("/"));
-        let _ = writeln!(text, "            proxy_pass http://{upstream};");
-        if route.is_event_stream {
-            text.push_str("            proxy_buffering off;\n            proxy_read_timeout 60s;\n");
-        }
-        text.push_str("        }\n");
-    }
-    text
-}
-
-#[test]
-fn the_balancer_sends_each_route_to_its_role() {
-    const BEGIN: &str = "        # BEGIN ROUTES\n";
-    const END: &str = "        # END ROUTES\n";
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/deploy/nginx.conf");
-    let config = std::fs::read_to_string(file).unwrap();
-    let (before, rest) = config.split_once(BEGIN).unwrap();
-    let (deployed, after) = rest.split_once(END).unwrap();
-    let generated = nginx_locations();
-    if std::env::var_os("STAGEDOOR_UPDATE_GENERATED").is_some() {
-        std::fs::write(file, [before, BEGIN, &generated, END, after].concat()).unwrap();
-    } else {
-        assert!(
-            deployed == generated,
-            "run this test with STAGEDOOR_UPDATE_GENERATED=1 to update {file}"
-        );
-    }
-    // The status is cached in front of the nodes, in a location of its own.
-    let status = ROUTES
-        .iter()
-        .find(|route| route.fast_path == Some(FastPath::Status))
-        .unwrap();
-    let cached = format!("location ~ ^{}$ {{", status.path.replace("{sale}", "[^/]+"));
-    assert!(before.contains(&cached), "{cached}");
 }

@@ -79,10 +79,13 @@ impl Drop for HttpServer {
 }
 
 async fn serve(mut connection: TcpStream, response: String) {
-    let mut head = [0; 4_096];
-    if connection.read(&mut head).await.is_ok() {
-        // A client may hang up before it has read everything.
-        let _ = connection.write_all(response.as_bytes()).await;
-        let _ = connection.shutdown().await;
+    let mut request = Vec::new();
+    while !request.windows(4).any(|part| part == b"\r\n\r\n") {
+        if !matches!(connection.read_buf(&mut request).await, Ok(1..)) {
+            return;
+        }
     }
+    // A client may hang up before it has read everything.
+    let _ = connection.write_all(response.as_bytes()).await;
+    let _ = connection.shutdown().await;
 }

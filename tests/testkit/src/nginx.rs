@@ -1,5 +1,5 @@
-//! nginx: in front of nodes with the deployed configuration file itself (`config/deploy/nginx.conf`), or as a
-//! static file server.
+//! nginx: in front of nodes with the deployed configuration file itself (`config/deploy/nginx.conf`), as the
+//! server of a shop with the files of `config/deploy/under-path`, or as a static file server.
 
 use std::{
     fmt::Write as _,
@@ -26,6 +26,8 @@ const TEMPORARY: [&str; 5] = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"
 /// The folder with the deployed `errors/`.
 const ERROR_PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/deploy");
 const DEPLOYED: &str = include_str!("../../../config/deploy/nginx.conf");
+const UNDER_PATH_HTTP: &str = include_str!("../../../config/deploy/under-path/http.conf");
+const UNDER_PATH_LOCATIONS: &str = include_str!("../../../config/deploy/under-path/locations.conf");
 
 /// A running nginx; stopped and removed when dropped.
 pub struct Nginx {
@@ -46,6 +48,19 @@ impl Nginx {
     ) -> Result<Self, ServerError> {
         Self::start_with(temp_folder("nginx")?, |folder, port| {
             local_config(folder, port, waiting_rooms, box_offices)
+        })
+        .await
+    }
+
+    /// Starts nginx as the server of a shop, which passes everything on to `shop` and has rules of its own for
+    /// scripts and headers. With `is_on`, the one line that includes the locations of the service under
+    /// `/tickets` is there; without, it is a comment.
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub async fn of_shop(shop: SocketAddr, nodes: &[SocketAddr], is_on: bool) -> Result<Self, ServerError> {
+        Self::start_with(temp_folder("nginx")?, |folder, port| {
+            shop_config(folder, port, shop, nodes, is_on)
         })
         .await
     }
@@ -171,16 +186,7 @@ fn local_config(
 ) -> Result<String, ServerError> {
     let folder = folder.display();
     let mut text = DEPLOYED.to_owned();
-    let mut replace = |deployed: &str, local: &str| {
-        if !text.contains(deployed) {
-            return Err(ServerError::Rejected {
-                server: NAME,
-                reason: format!("the deployed file has no `{deployed}`"),
-            });
-        }
-        text = text.replacen(deployed, local, 1);
-        Ok(())
-    };
+    let mut replace = |deployed: &str, local: &str| replace_in(&mut text, deployed, local);
     // Only root may set the worker's user, and a folder made by root is readable by root alone.
     replace("user www-data;", if is_root()? { "user root;" } else { "" })?;
     replace("pid /run/nginx.pid;", &format!("pid {folder}/nginx.pid;"))?;
@@ -207,6 +213,57 @@ fn local_config(
         &with_nodes(&text, "10.0.1.", waiting_rooms),
         "10.0.2.",
         box_offices,
+    ))
+}
+
+fn replace_in(text: &mut String, deployed: &str, local: &str) -> Result<(), ServerError> {
+    if !text.contains(deployed) {
+        return Err(ServerError::Rejected {
+            server: NAME,
+            reason: format!("the deployed file has no `{deployed}`"),
+        });
+    }
+    *text = text.replacen(deployed, local, 1);
+    Ok(())
+}
+
+/// The configuration of [`Nginx::of_shop`]. The deployed files lie beside it, with local paths and nodes.
+fn shop_config(
+    folder: &Path,
+    port: u16,
+    shop: SocketAddr,
+    nodes: &[SocketAddr],
+    is_on: bool,
+) -> Result<String, ServerError> {
+    let mut http = with_nodes(UNDER_PATH_HTTP, "10.0.1.", nodes);
+    let mut locations = UNDER_PATH_LOCATIONS.to_owned();
+    let cache = format!("proxy_cache_path {}/cache", folder.display());
+    replace_in(&mut http, "proxy_cache_path /var/cache/nginx/stagedoor", &cache)?;
+    let pages = format!("alias {ERROR_PAGES}/errors/;");
+    replace_in(&mut locations, "alias /etc/stagedoor/errors/;", &pages)?;
+    fs::write(folder.join("http.conf"), http)?;
+    fs::write(folder.join("locations.conf"), locations)?;
+    let folder = folder.display();
+    let user = if is_root()? { "user root;" } else { "" };
+    let switch = if is_on { "" } else { "#" };
+    let temporary = TEMPORARY
+        .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"))
+        .concat();
+    Ok(format!(
+        "{user}\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\nworker_processes 1;\n\
+         events {{ worker_connections 512; }}\n\
+         http {{\n{temporary}access_log {folder}/access.log;\n\
+         include {folder}/http.conf;\n\
+         server {{\n\
+         listen 127.0.0.1:{port};\n\
+         gzip on;\ngzip_min_length 1;\ngzip_types *;\n\
+         add_header Content-Security-Policy \"default-src 'none'\" always;\n\
+         proxy_set_header Host $http_host;\n\
+         {switch}include {folder}/locations.conf;\n\
+         location / {{ proxy_pass http://{shop}; }}\n\
+         location ~* \\.(?:css|js|svg)$ {{ proxy_pass http://{shop}; expires 30d; }}\n\
+         location = /favicon.ico {{ return 204; }}\n\
+         }}\n}}\n"
     ))
 }
 

@@ -1,6 +1,7 @@
 // What a visit has come to, for a visitor who comes back after it: tickets, a payment under way, or nothing.
 import { call } from "./api.js";
 import { lang, fill, put, count } from "./i18n.js";
+import { root } from "./root.js";
 
 const words = {
   en: {
@@ -41,7 +42,7 @@ const words = {
 const card = document.querySelector("[data-view=left]");
 const link = document.createElement("a");
 link.className = "button";
-link.href = "/orders";
+link.href = `${root}/orders`;
 link.textContent = words.to_tickets;
 link.hidden = true;
 card.append(link);
@@ -54,7 +55,7 @@ function tell(heading, ...text) {
 
 /** `limit`: how many seats one customer may buy. */
 export async function show_end(sale, limit) {
-  const answer = await call("GET", `/v1/orders?sale=${sale}`);
+  const answer = await call("GET", `${root}/v1/orders?sale=${sale}`);
   const orders = answer.data?.orders ?? [];
   const in_state = (...states) => orders.filter((order) => states.includes(order.state));
   const bought = in_state("paid").reduce((n, order) => n + order.seats.length, 0);

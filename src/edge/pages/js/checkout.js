@@ -2,6 +2,7 @@ import { call, key, pause, backoff } from "./api.js";
 import { is_page } from "./payment_redirect.js";
 import { t, put, note, sorry } from "./i18n.js";
 import { money } from "./money.js";
+import { root } from "./root.js";
 
 const $ = (selector) => document.querySelector(selector);
 const dialog = $("#checkout");
@@ -60,7 +61,7 @@ function show_extensions() {
 }
 
 async function extend() {
-  const answer = await call("POST", `/v1/holds/${order.hold.id}/extend`, {});
+  const answer = await call("POST", `${root}/v1/holds/${order.hold.id}/extend`, {});
   if (!answer.ok) return note("pay_message", answer.problem === "no-more-extensions" ? t("pay.no_more") : sorry(answer));
   order.hold = { ...order.hold, ...answer.data };
   order.set_hold(order.hold);
@@ -80,7 +81,7 @@ async function pay() {
   note("pay_message", "");
   let answer;
   for (let again = 0; again < 5; again++) {
-    answer = await call("POST", "/v1/orders", body, headers);
+    answer = await call("POST", `${root}/v1/orders`, body, headers);
     if (answer.status && answer.status !== 429 && answer.status < 500) break;
     // Nobody knows yet whether it was paid. The same key makes asking again safe.
     note("pay_message", t("pay.asking_again"));
@@ -124,14 +125,14 @@ function settle(answer, button) {
 /** A declined payment may have given the hold another end. */
 async function show_deadline() {
   const declined = order;
-  const answer = await call("GET", `/v1/holds/${declined.hold.id}`);
+  const answer = await call("GET", `${root}/v1/holds/${declined.hold.id}`);
   if (!answer.ok || order !== declined || dialog.dataset.paying) return;
   order.hold = answer.data;
   order.set_hold(order.hold);
 }
 
 function go_on({ id, action }) {
-  location.assign(is_page(action?.url) ? action.url : `/orders/${id}`);
+  location.assign(is_page(action?.url) ? action.url : `${root}/orders/${id}`);
 }
 
 $("#pay_button").addEventListener("click", pay);

@@ -2,9 +2,10 @@
 import { call, jitter, now } from "./api.js";
 import { check_all, check_mine } from "./draw_verify.js";
 import { t, note, sorry, count, day } from "./i18n.js";
+import { root } from "./root.js";
 
-const sale = location.pathname.split("/")[2];
-const base = `/v1/sales/${sale}/draw`;
+const sale = location.pathname.split("/").at(-2);
+const base = `${root}/v1/sales/${sale}/draw`;
 const $ = (selector) => document.querySelector(selector);
 const LOOK_MS = 3000;
 const LATE_MS = 3000;
@@ -58,7 +59,7 @@ async function mine() {
   if ([401, 404].includes(answer.status)) return verdict("", t("draw.no_place"));
   if (!answer.ok) return verdict("", sorry(answer));
   if (!answer.data.path) return verdict("", t("draw.mine_after"));
-  const keys = await call("GET", "/.well-known/jwks.json");
+  const keys = await call("GET", `${root}/.well-known/jwks.json`);
   if (!keys.ok) return verdict("", sorry(keys));
   await check_mine(draw, answer.data, keys.data.keys);
   verdict("right", t("draw.mine_right", { arrival: count(answer.data.arrival), n: count(answer.data.number) }));

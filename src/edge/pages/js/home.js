@@ -3,6 +3,7 @@ import { t, has, note, sorry, day } from "./i18n.js";
 import { show_holds } from "./own_holds.js";
 import { kept } from "./queue_math.js";
 import { begins } from "./venue_time.js";
+import { root } from "./root.js";
 
 const list = document.getElementById("sales");
 const poster = list.dataset.poster;
@@ -12,7 +13,7 @@ function card(sale) {
   item.innerHTML = '<a><img alt=""><span class="phase"></span><h2></h2><p class="when"></p><p class="where"></p><span class="button go"></span></a>';
   const set = (selector, text) => (item.querySelector(selector).textContent = text ?? "");
   const first = sale.performances?.[0];
-  item.querySelector("a").href = `/sales/${encodeURIComponent(sale.id)}`;
+  item.querySelector("a").href = `${root}/sales/${encodeURIComponent(sale.id)}`;
   item.querySelector("img").src = poster;
   set(".phase", has(`home.phase.${sale.phase}`) ? t(`home.phase.${sale.phase}`) : "");
   set("h2", sale.title);
@@ -23,7 +24,7 @@ function card(sale) {
 }
 
 async function start(failures = 0) {
-  const answer = await call("GET", "/v1/sales");
+  const answer = await call("GET", `${root}/v1/sales`);
   if (!answer.ok) {
     note("message", sorry(answer));
     return setTimeout(start, answer.retry_ms || backoff(failures), failures + 1);

@@ -6,7 +6,7 @@ const RETRY_MS = 5000;
 async function renew() {
   let next_ms = RETRY_MS * (1 + Math.random());
   try {
-    const response = await fetch(`/v1/sales/${sale}/admission`, { method: "PUT" });
+    const response = await fetch(new URL(`../v1/sales/${sale}/admission`, import.meta.url), { method: "PUT" });
     // The visit has ended, or never began: the next page says so.
     if ([401, 403, 404, 409].includes(response.status)) return;
     if (response.ok) {

@@ -3,9 +3,10 @@ import { is_page } from "./payment_redirect.js";
 import { t, has, put, note, sorry, hour } from "./i18n.js";
 import { begins } from "./venue_time.js";
 import { money } from "./money.js";
+import { root } from "./root.js";
 
-const id = location.pathname.split("/")[2];
-const base = `/v1/orders/${id}`;
+const id = location.pathname.split("/").at(-1);
+const base = `${root}/v1/orders/${id}`;
 const $ = (selector) => document.querySelector(selector);
 const GIVEN_UP = ["canceled_before_payment", "payment_page_timed_out"];
 const UNPAID = [...GIVEN_UP, "replaced", "canceled_by_operator_before_payment"];
@@ -35,14 +36,14 @@ async function look() {
   if (answer.status === 404) {
     tell("order.not_found", "order.not_found_text");
     $("#more").hidden = false;
-    $("#more").href = "/orders";
+    $("#more").href = `${root}/orders`;
     return put($("#more"), t("common.my_tickets"));
   }
   failures = answer.ok ? 0 : failures + 1;
   note("message", answer.ok ? "" : sorry(answer));
   if (answer.ok) {
     order = answer.data;
-    facts ??= (await call("GET", `/v1/sales/${order.sale}`)).data;
+    facts ??= (await call("GET", `${root}/v1/sales/${order.sale}`)).data;
     if (order.state === "paid" && !tickets?.length) tickets = list_in((await call("GET", `${base}/tickets`)).data, "tickets");
     render();
   }
@@ -84,7 +85,7 @@ function render() {
   // After a declined payment, or for another card, the hold lives on for a while.
   const has_hold = order.state === "declined" || order.reason === "replaced";
   const to_seats = has_hold || GIVEN_UP.includes(order.reason);
-  $("#more").href = to_seats ? seats_page() : `/sales/${order.sale}`;
+  $("#more").href = to_seats ? seats_page() : `${root}/sales/${order.sale}`;
   put($("#more"), t(has_hold ? "order.to_seats" : to_seats ? "order.choose_seats" : "order.more"));
   $("#more").classList.toggle("go", to_seats);
   const box = $("#tickets");
@@ -104,7 +105,7 @@ function render_way_back() {
   note("limit", waits && order.payment_deadline ? t("order.limit", { time: hour(order.payment_deadline) }) : "");
 }
 
-const seats_page = () => `/sales/${order.sale}/seats`;
+const seats_page = () => `${root}/sales/${order.sale}/seats`;
 
 function ticket_card(ticket) {
   const card = document.createElement("article");

@@ -4,6 +4,7 @@ import { kept } from "./queue_math.js";
 import { t, put, note, sorry } from "./i18n.js";
 import { begins } from "./venue_time.js";
 import { money } from "./money.js";
+import { root } from "./root.js";
 
 const $ = (selector) => document.querySelector(selector);
 const MOVING = ["in_progress", "awaiting_payment", "refunding"];
@@ -16,7 +17,7 @@ function card(order) {
   const item = document.createElement("li");
   item.innerHTML = '<a class="card"><span class="state"></span><h2></h2><p class="when"></p><p class="what num"></p><span class="button"></span></a>';
   item.className = order.state;
-  item.firstChild.href = `/orders/${order.id}`;
+  item.firstChild.href = `${root}/orders/${order.id}`;
   const fill = (selector, text) => put(item.querySelector(selector), text);
   fill(".state", t(`order.state.${order.state}`));
   fill("h2", sale?.title ?? order.sale);
@@ -35,7 +36,7 @@ function render(orders) {
 
 async function look(failures = 0) {
   clearTimeout(timer);
-  const answer = await call("GET", "/v1/orders");
+  const answer = await call("GET", `${root}/v1/orders`);
   const name = kept("sd_name");
   $("#who").hidden = name == null || answer.status === 401;
   put($("#who span"), t(name ? "sign_in.hello" : "sign_in.unnamed", { name }));
@@ -50,17 +51,17 @@ async function look(failures = 0) {
 
 async function start() {
   if (location.hash.startsWith("#signed_in=")) (await import("./back_from_shop.js")).arrive();
-  const answer = await call("GET", "/v1/sales");
+  const answer = await call("GET", `${root}/v1/sales`);
   if (answer.ok) sales = answer.data.sales;
   show_holds();
   look();
 }
 
 $("#sign_out").addEventListener("click", async () => {
-  const answer = await call("DELETE", "/v1/session");
+  const answer = await call("DELETE", `${root}/v1/session`);
   if (!answer.ok && answer.status !== 401) return note("message", sorry(answer));
   kept("sd_name", null);
-  location.assign("/");
+  location.assign(`${root}/`);
 });
 on_wake(() => look());
 start();

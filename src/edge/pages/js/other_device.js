@@ -1,5 +1,6 @@
 // How a waiting visitor goes on with another device, or why that is not possible.
 import { lang } from "./i18n.js";
+import { root } from "./root.js";
 
 const words = {
   en: {
@@ -33,9 +34,9 @@ export function offer(sale, is_signed_in) {
     const details = document.createElement("details");
     details.append(made("summary", words.heading), made("p", is_signed_in ? words.customer : words.none));
     if (is_signed_in) {
-      details.append(made("p", `${location.origin}/sales/${sale}`, { className: "address" }));
+      details.append(made("p", `${location.origin}${root}/sales/${sale}`, { className: "address" }));
       // Fetched when it is looked at: most visitors never do.
-      details.addEventListener("toggle", () => details.querySelector("img") ?? details.append(made("img", "", { src: `/sales/${sale}/qr.svg`, alt: words.code, className: "code", width: 220, height: 220 })), { once: true });
+      details.addEventListener("toggle", () => details.querySelector("img") ?? details.append(made("img", "", { src: `${root}/sales/${sale}/qr.svg`, alt: words.code, className: "code", width: 220, height: 220 })), { once: true });
     }
     slot.querySelector(".steps").after(details);
   }

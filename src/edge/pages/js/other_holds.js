@@ -1,6 +1,7 @@
 // This visitor's other holds of the sale: of another performance, or made in another window or at another device.
 import { now } from "./api.js";
 import { t, put, count, clock } from "./i18n.js";
+import { root } from "./root.js";
 
 const box = document.getElementById("others");
 const list = document.getElementById("other_holds");
@@ -11,7 +12,7 @@ function line(hold, { when, open }) {
   const text = document.createElement("p");
   const go = document.createElement(hold.state === "paying" ? "a" : "button");
   go.className = "button";
-  if (hold.state === "paying") go.href = "/orders";
+  if (hold.state === "paying") go.href = `${root}/orders`;
   else go.onclick = () => open(hold);
   put(go, t(hold.state === "paying" ? "seats.to_order" : "seats.open_other"));
   item.append(text, go);

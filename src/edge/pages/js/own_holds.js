@@ -1,6 +1,7 @@
 // The seats that the server holds for this visitor, on pages about something else: their time, and the way back.
 import { call, now, on_wake } from "./api.js";
 import { lang, fill, count, clock } from "./i18n.js";
+import { root } from "./root.js";
 
 const words = {
   en: { kept: "Seats kept for you: {n}. Time left: {time}", elsewhere: "Seats kept for you in another sale: {n}. Time left: {time}", paying: "A payment for {n} seats is under way.", go: "Back to my seats", there: "Go there", order: "See the payment" },
@@ -12,8 +13,8 @@ const box = document.createElement("div");
 box.className = "stack";
 let look = () => {};
 /** The sale that the page is about, if any. */
-const here = location.pathname.match(/^\/sales\/([^/]+)/)?.[1];
-const is_elsewhere = (hold) => here && hold.sale !== here;
+const page_sale = location.pathname.slice(root.length).match(/^\/sales\/([^/]+)/)?.[1];
+const is_elsewhere = (hold) => page_sale && hold.sale !== page_sale;
 
 function line(hold) {
   const strip = document.createElement("p");
@@ -22,11 +23,11 @@ function line(hold) {
   const link = document.createElement("a");
   const is_paying = hold.state === "paying";
   link.className = "button";
-  link.href = is_paying ? "/orders" : `/sales/${hold.sale}/seats`;
+  link.href = is_paying ? `${root}/orders` : `${root}/sales/${hold.sale}/seats`;
   link.textContent = is_paying ? words.order : is_elsewhere(hold) ? words.there : words.go;
   strip.append(text, " ", link);
   // On the list of orders the payment itself is shown.
-  link.hidden = is_paying && location.pathname === "/orders";
+  link.hidden = is_paying && location.pathname === `${root}/orders`;
   return { strip, text, hold };
 }
 
@@ -43,7 +44,7 @@ function tick() {
 /** Asks for the holds of all sales, and shows them. */
 export async function show_holds() {
   look = show_holds;
-  const answer = await call("GET", "/v1/holds");
+  const answer = await call("GET", `${root}/v1/holds`);
   if (answer.ok || answer.status === 401) show_these(answer.data?.holds ?? []);
 }
 

@@ -2,8 +2,9 @@ import { call, now, jitter, backoff, pause, on_wake } from "./api.js";
 import { distance_of, people_in, wait_of, is_asked, rhythm, progress, kept } from "./queue_math.js";
 import { t, put, note, say, sorry, again_in, count, hour, day, clock, range } from "./i18n.js";
 
-const sale = location.pathname.split("/")[2];
-const base = `/v1/sales/${sale}`;
+const sale = location.pathname.split("/").at(-1);
+// Relative to the page: it has to stay small.
+const base = `../v1/sales/${sale}`;
 const $ = (selector) => document.querySelector(selector);
 const title = () => facts?.title ?? t("sale.title");
 const AUTO_ENTER_MS = 9000;
@@ -94,7 +95,7 @@ function render() {
   const member = facts?.sign_in !== "customer" || name != null;
   for (const node of document.querySelectorAll("[data-when]")) node.hidden = node.dataset.when === "early" ? !before : (node.dataset.when === "member") !== Boolean(member);
   $("#draw").hidden = facts?.queue_order !== "fair_draw";
-  $("#draw a").href = `/sales/${sale}/draw`;
+  $("#draw a").href = `${sale}/draw`;
   $("#who").hidden = name == null || signing_in;
   put($("#who span"), t(name ? "sign_in.hello" : "sign_in.unnamed", { name }));
   note("notice", phase === "paused" ? `${t("sale.paused_text")} ${status?.notice ?? ""}` : phase === "sold_out" && active() ? t("sale.waiting_list") : status?.notice);
@@ -212,7 +213,7 @@ async function enter() {
   entering = true;
   while (entering) {
     const answer = await call("POST", `${base}/admission`, {});
-    if (answer.ok) return location.assign(`/sales/${sale}/seats`);
+    if (answer.ok) return location.assign(`${sale}/seats`);
     const own = answer.data?.position ?? answer.data;
     if (own?.state) position = { ...position, ...own };
     if (answer.status === 401) {
@@ -244,7 +245,7 @@ async function leave() {
 }
 
 async function sign_out() {
-  await call("DELETE", "/v1/session");
+  await call("DELETE", "../v1/session");
   remember(null);
   return look(true);
 }

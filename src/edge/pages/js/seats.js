@@ -11,9 +11,10 @@ import { kept } from "./queue_math.js";
 import { t, put, note, say, sorry, count, clock } from "./i18n.js";
 import { begins } from "./venue_time.js";
 import { money } from "./money.js";
+import { root } from "./root.js";
 
-const sale = location.pathname.split("/")[2];
-const base = `/v1/sales/${sale}`;
+const sale = location.pathname.split("/").at(-2);
+const base = `${root}/v1/sales/${sale}`;
 const $ = (selector) => document.querySelector(selector);
 const RENEW_MS = 60000;
 const WHEELCHAIR_SPACE = 1;
@@ -102,7 +103,7 @@ async function settle() {
     wanted = null;
     const body = { seats: seats.map((i) => plan.guid[i]), accessible: spaces_in(seats) };
     if (!hold && !seats.length) break;
-    const answer = !seats.length ? await call("DELETE", `/v1/holds/${hold.id}`) : hold ? await call("PATCH", `/v1/holds/${hold.id}`, body) : await persist("POST", `${place()}/holds`, body);
+    const answer = !seats.length ? await call("DELETE", `${root}/v1/holds/${hold.id}`) : hold ? await call("PATCH", `${root}/v1/holds/${hold.id}`, body) : await persist("POST", `${place()}/holds`, body);
     take(answer, !seats.length, () => wish(seats));
   }
   busy = false;
@@ -164,10 +165,10 @@ async function best(zone) {
   // Where the limit allows it, the new seats are held first and the old ones are given back only then.
   const before = hold;
   const too_many = before && before.seats.length + quantity > limit();
-  if (too_many) await call("DELETE", `/v1/holds/${before.id}`);
+  if (too_many) await call("DELETE", `${root}/v1/holds/${before.id}`);
   const answer = await persist("POST", `${place()}/holds`, { best_available: { quantity, zone, section: null, accessible: wheelchairs } });
   busy = false;
-  if (answer.ok && before && !too_many) await call("DELETE", `/v1/holds/${before.id}`);
+  if (answer.ok && before && !too_many) await call("DELETE", `${root}/v1/holds/${before.id}`);
   if (before && (too_many || answer.ok)) own = own.filter((one) => one !== before);
   if (!answer.ok && too_many) hold = null;
   take(answer, false, () => best(zone));
@@ -303,7 +304,7 @@ async function open_performance(id, shown) {
 
 /** What the server holds for this visitor, whichever window or device it was chosen with. Says whether it answered. */
 async function load_own() {
-  const answer = await call("GET", "/v1/holds");
+  const answer = await call("GET", `${root}/v1/holds`);
   is_signed_out = answer.status === 401;
   if (answer.ok || is_signed_out) {
     const holds = answer.data?.holds ?? [];
@@ -371,7 +372,7 @@ async function lost(again) {
 
 function leave_to(hash) {
   unfollow();
-  location.replace(`/sales/${sale}${hash}`);
+  location.replace(`${root}/sales/${sale}${hash}`);
 }
 
 function tick() {
@@ -414,7 +415,7 @@ document.addEventListener("click", (event) => actions[event.target.closest("[dat
 $("#message").addEventListener("click", () => note("message", ""));
 $("#leave").addEventListener("close", async (event) => {
   if (event.target.returnValue !== "leave") return;
-  for (const one of own) await call("DELETE", `/v1/holds/${one.id}`);
+  for (const one of own) await call("DELETE", `${root}/v1/holds/${one.id}`);
   await call("DELETE", `${base}/admission`);
   leave_to("#done");
 });

@@ -1,6 +1,7 @@
 // The form is fetched only by who needs it.
 import { call, jitter } from "./api.js";
 import { lang, note, sorry, again_in } from "./i18n.js";
+import { root } from "./root.js";
 
 const words = {
   en: { empty: "Please fill in both login and password.", wrong: "Login or password is not right. Please check them once more.", at_shop: "Your password cannot be checked on this page. Please sign in at the shop, then come back here.", to_shop: "Sign in at the shop" },
@@ -34,7 +35,7 @@ async function sign_in() {
   if (!login.value.trim() || !password.value) return note("sign_in_error", words.empty);
   button.disabled = true;
   note("sign_in_error", "");
-  const answer = await call("POST", "/v1/sign-in", { login: login.value.trim(), password: password.value });
+  const answer = await call("POST", `${root}/v1/sign-in`, { login: login.value.trim(), password: password.value });
   if (answer.status === 429 || answer.status === 503) return again_in(jitter(answer.retry_ms || 5000), "sign_in_error", sign_in);
   button.disabled = false;
   if (!answer.ok) {

@@ -42,6 +42,15 @@ pub(super) fn is_base_url(text: &str) -> bool {
     }) && !text.ends_with('/')
 }
 
+/// Whether it is a base URL with or without a path, which must be written one way only: cookies, proxies and
+/// the service compare it byte by byte.
+pub(super) fn is_public_base(text: &str) -> bool {
+    let is_unreserved = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let is_segment = |part: &str| !["", ".", ".."].contains(&part) && part.chars().all(is_unreserved);
+    let path = text.splitn(4, '/').nth(3);
+    is_base_url(text) && !text.contains(['#', '@']) && path.is_none_or(|path| path.split('/').all(is_segment))
+}
+
 /// Whether it is the address of a page that a link can lead to.
 pub(super) fn is_page_url(text: &str) -> bool {
     !text.contains('#')

@@ -9,7 +9,9 @@ use crate::{
         admin::operators::is_token_hash,
         config::{
             checks::{
-                problems::{Problems, is_base_url, is_network, is_origin, is_page_url, is_trusted_url},
+                problems::{
+                    Problems, is_base_url, is_network, is_origin, is_page_url, is_public_base, is_trusted_url,
+                },
                 sales::local_text,
             },
             sales::SignIn,
@@ -28,9 +30,10 @@ pub(super) fn server(settings: &Settings, problems: &mut Problems) {
         "must differ from server.listen: the admin API is never served to the public",
     );
     problems.add_if(
-        !is_base_url(&section.public_base),
+        !is_public_base(&section.public_base),
         "server.public_base",
-        "must be http://HOST or https://HOST without a slash at the end",
+        "must be http://HOST or https://HOST, with or without a path such as /tickets of letters, digits and \
+        - . _ ~, and without a slash at the end",
     );
     for (ix, proxy) in section.trusted_proxies.iter().enumerate() {
         problems.add_if(

@@ -33,6 +33,41 @@ fn invalid_values_and_relations_are_refused() {
             "public_base = \"tickets.example\"",
         ),
         (
+            "server.public_base",
+            "public_base = \"http://127.0.0.1:8080\"",
+            "public_base = \"https://shop.example/tickets/\"",
+        ),
+        (
+            "server.public_base",
+            "public_base = \"http://127.0.0.1:8080\"",
+            "public_base = \"https://shop.example/a/../tickets\"",
+        ),
+        (
+            "server.public_base",
+            "public_base = \"http://127.0.0.1:8080\"",
+            "public_base = \"https://shop.example/a//tickets\"",
+        ),
+        (
+            "server.public_base",
+            "public_base = \"http://127.0.0.1:8080\"",
+            "public_base = \"https://shop.example/%74ickets\"",
+        ),
+        (
+            "server.public_base",
+            "public_base = \"http://127.0.0.1:8080\"",
+            "public_base = \"https://shop.example/tickets?x=1\"",
+        ),
+        (
+            "server.public_base",
+            "public_base = \"http://127.0.0.1:8080\"",
+            "public_base = \"https://shop.example/tickets#x\"",
+        ),
+        (
+            "server.public_base",
+            "public_base = \"http://127.0.0.1:8080\"",
+            "public_base = \"https://user@shop.example\"",
+        ),
+        (
             "server.trusted_proxies[1]",
             "trusted_proxies = []",
             "trusted_proxies = [\"::1\", \"10.0.0.0/33\"]",
