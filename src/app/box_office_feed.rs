@@ -15,16 +15,16 @@ use parking_lot::Mutex;
 
 use crate::app::build::Parts;
 use crate::{
-    checkout::SaleMilestone,
+    checkout::{SaleMilestone, VisitorEvent},
     edge::{BoxOfficeState, WaitingRoomState, overload::health::HealthWindow},
     kernel::{Clock, SaleId, VisitId},
     ops::{
         config::Settings,
         reports::{self, ReportAccepted},
     },
-    platform::{http_client::HttpClient, shutdown::Lifecycle, signing::MacKeys},
+    platform::{encryption::EncryptionKeys, http_client::HttpClient, shutdown::Lifecycle, signing::MacKeys},
     seating::Seating,
-    waiting_room::{BoxOfficeHealth, BoxOfficeReport, Milestones, ZoneStock},
+    waiting_room::{BoxOfficeHealth, BoxOfficeReport, CalledVisitor, Milestones, ZoneStock},
 };
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
@@ -58,12 +58,14 @@ pub(crate) fn start(parts: &Parts, settings: &Settings, background: &Lifecycle) 
     let state = Mutex::new(ReporterState {
         sequence: 0,
         ended: BTreeMap::new(),
+        told: BTreeMap::new(),
     });
     let reporter = Arc::new(Reporter {
         box_office,
         destination,
         node: settings.node_name(),
         clock,
+        call_notice_keys: parts.keys.call_notice.clone(),
         state,
         health_window: Mutex::default(),
     });
@@ -101,6 +103,7 @@ struct Reporter {
     destination: Destination,
     node: String,
     clock: Arc<dyn Clock>,
+    call_notice_keys: EncryptionKeys,
     state: Mutex<ReporterState>,
     health_window: Mutex<HealthWindow>,
 }
@@ -109,6 +112,8 @@ struct ReporterState {
     sequence: u64,
     /// Ended visits that no waiting room has accepted yet.
     ended: BTreeMap<SaleId, Vec<VisitId>>,
+    /// Called visitors of the last answers who are recorded for the shop, by arrival number.
+    told: BTreeMap<SaleId, Vec<u32>>,
 }
 
 impl Reporter {
@@ -121,18 +126,19 @@ impl Reporter {
         for sale in self.box_office.app.sales.keys() {
             let report = self.report(sale, paying.clone(), health);
             let ended_count = report.ended.len();
-            let milestones = match &self.destination {
+            let accepted = match &self.destination {
                 Destination::Local(waiting_room) => waiting_room.room(sale).map(|room| {
                     room.receive_report(report);
-                    room.milestones()
+                    ReportAccepted::of(&room)
                 }),
                 Destination::Remote(remote) => remote.send(sale, &report).await,
             };
-            let Some(milestones) = milestones else { continue };
+            let Some(accepted) = accepted else { continue };
             if let Some(ended) = self.state.lock().ended.get_mut(sale) {
                 ended.drain(..ended_count);
             }
-            self.note_milestones(sale, milestones);
+            self.note_milestones(sale, accepted.milestones);
+            self.record_called(sale, accepted.called).await;
         }
     }
 
@@ -151,6 +157,39 @@ impl Reporter {
         }
     }
 
+    /// Records for the shop who was called; the next report says so. What could not be recorded comes again
+    /// with the next answer.
+    async fn record_called(&self, sale: &SaleId, called: Vec<CalledVisitor>) {
+        if called.is_empty() {
+            return;
+        }
+        let mut visitors = Vec::with_capacity(called.len());
+        for visitor in &called {
+            let Some(customer) = visitor.customer(&self.call_notice_keys, sale) else {
+                tracing::error!(%sale, arrival = visitor.arrival,
+                    "a request to be told was encrypted under a key that is gone; it is dropped");
+                continue;
+            };
+            let event = VisitorEvent {
+                sale: sale.clone(),
+                customer,
+                enter_by: visitor.enter_by,
+            };
+            visitors.push((event, visitor.arrival, visitor.called_at));
+        }
+        let events = self.box_office.checkout.events();
+        match events.record_called(sale, &visitors).await {
+            Ok(()) => {
+                let told = called.iter().map(|visitor| visitor.arrival).collect();
+                self.state.lock().told.insert(sale.clone(), told);
+            }
+            Err(error) => {
+                tracing::warn!(%sale, %error, visitors = called.len(),
+                    "cannot record that visitors were called; retrying with the next report");
+            }
+        }
+    }
+
     fn report(&self, sale: &SaleId, paying: Vec<VisitId>, health: BoxOfficeHealth) -> BoxOfficeReport {
         let mut state = self.state.lock();
         // From the clock, so that it grows across restarts, and at least one more than before, so that it
@@ -163,21 +202,24 @@ impl Reporter {
         let pending = state.ended.entry(sale.clone()).or_default();
         pending.extend(self.box_office.ended_visits.take(sale));
         let ended = pending.iter().take(ENDED_MAX).copied().collect();
+        let told = state.told.remove(sale).unwrap_or_default();
         BoxOfficeReport {
             source: self.node.clone(),
             sequence,
             zones: zone_stock(&self.box_office.seating, sale),
             ended,
             paying,
+            told,
             health: Some(health),
         }
     }
 }
 
 impl RemoteFeed {
-    /// Sends one report to all waiting rooms; returns what the sale has reached if any has accepted it, which
-    /// is enough because they share their state. A failed report is not repeated: the next one includes it.
-    async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> Option<Milestones> {
+    /// Sends one report to all waiting rooms; returns the answers of those who accepted it as one: they share
+    /// their state, and each has looked up who was called. A failed report is not repeated: the next one
+    /// includes it.
+    async fn send(&self, sale: &SaleId, report: &BoxOfficeReport) -> Option<ReportAccepted> {
         let body: Bytes = serde_json::to_vec(report)
             .expect("our own wire types are JSON")
             .into();
@@ -188,7 +230,10 @@ impl RemoteFeed {
                 .map(|(name, base)| self.post_report(name, base, sale, &authorization, body.clone())),
         )
         .await;
-        accepted.into_iter().flatten().next()
+        accepted.into_iter().flatten().reduce(|mut one, other| {
+            one.called.extend(other.called);
+            one
+        })
     }
 
     async fn post_report(
@@ -198,7 +243,7 @@ impl RemoteFeed {
         sale: &SaleId,
         authorization: &HeaderValue,
         body: Bytes,
-    ) -> Option<Milestones> {
+    ) -> Option<ReportAccepted> {
         let headers = [
             (header::AUTHORIZATION, authorization.clone()),
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -211,11 +256,11 @@ impl RemoteFeed {
                 .map_err(|e| e.to_string()),
             Err(e) => Err(e.to_string()),
         };
-        let milestones = response.and_then(|response| match response.json::<ReportAccepted>() {
-            Ok(accepted) if response.status.is_success() => Ok(accepted.milestones),
+        let accepted = response.and_then(|response| match response.json::<ReportAccepted>() {
+            Ok(accepted) if response.status.is_success() => Ok(accepted),
             _ => Err(format!("responded {}", response.status)),
         });
-        let error_text = milestones.as_ref().err();
+        let error_text = accepted.as_ref().err();
         let outcome = if error_text.is_none() {
             "accepted"
         } else {
@@ -238,7 +283,7 @@ impl RemoteFeed {
             }
             _ => {}
         }
-        milestones.ok()
+        accepted.ok()
     }
 }
 

@@ -136,6 +136,7 @@ fn edge_config(settings: &Settings) -> anyhow::Result<edge::Config> {
         body_timeout: Duration::from_millis(u64::from(server.body_timeout_ms)),
         request_timeout: Duration::from_millis(u64::from(server.request_timeout_ms)),
         shop_sign_in: shop_sign_in(settings),
+        call_notices: settings.shop.events.call_notices,
     })
 }
 

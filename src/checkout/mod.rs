@@ -32,7 +32,10 @@ pub use self::{
     errors::{CheckoutError, OpenError},
     order::{HistoryEntry, OrderState, OrderView, PaymentAction},
     outbox::{
-        event::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, SaleMilestone, TestEvent, TicketEvent},
+        event::{
+            CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, SaleMilestone, TestEvent, TicketEvent,
+            VisitorEvent,
+        },
         port::{DeadLetter, EventId, OutboxCounts, ReplayRange},
         receiver::{InvalidReceiver, WebhookReceiver, receiver_url, webhook_secret},
         service::{EventDelivery, Events, FeedPage},

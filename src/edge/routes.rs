@@ -14,8 +14,8 @@ use http::Method;
 
 use crate::edge::{
     handlers::{
-        draws, forward_auth, holds, html, join_limits, openapi, orders, queue, sales, seats, shop_sign_in,
-        sign_in,
+        call_notice, draws, forward_auth, holds, html, join_limits, openapi, orders, queue, sales, seats,
+        shop_sign_in, sign_in,
     },
     overload::{health::Subsystem, shed::Priority},
     state::{AppState, BoxOfficeState, WaitingRoomState},
@@ -278,6 +278,27 @@ pub static ROUTES: &[Route<Handler>] = {
             "/v1/sales/{sale}/queue/heartbeat",
             "send_heartbeat",
             WaitingRoom(|m| on(m, queue::heartbeat)),
+        )
+        .priority(Queueing),
+        Route::new(
+            GET,
+            "/v1/sales/{sale}/queue/call-notice",
+            "get_call_notice",
+            WaitingRoom(|m| on(m, call_notice::get)),
+        )
+        .priority(Queueing),
+        Route::new(
+            PUT,
+            "/v1/sales/{sale}/queue/call-notice",
+            "ask_for_call_notice",
+            WaitingRoom(|m| on(m, call_notice::ask)),
+        )
+        .priority(Queueing),
+        Route::new(
+            DELETE,
+            "/v1/sales/{sale}/queue/call-notice",
+            "withdraw_call_notice",
+            WaitingRoom(|m| on(m, call_notice::withdraw)),
         )
         .priority(Queueing),
         // Never shed: its bytes are encoded once a tick, so that answering costs no more than refusing.

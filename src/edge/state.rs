@@ -50,6 +50,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// The shop's own sign-in, which hands its customers over; `None` where there is none.
     pub shop_sign_in: Option<ShopSignIn>,
+    /// Whether visitors may ask to be told when they are called.
+    pub call_notices: bool,
 }
 
 /// Where customers sign in at the shop.

@@ -23,7 +23,7 @@ use crate::{
     edge::errors::problem::{Problem, ProblemType},
     kernel::SaleId,
     platform::signing::{MacKeys, base64url, from_base64url},
-    waiting_room::{BoxOfficeReport, Milestones, WaitingRoom},
+    waiting_room::{BoxOfficeReport, CalledVisitor, Milestones, WaitingRoom},
 };
 
 /// A report with 20,000 payments in progress has about 800 kB.
@@ -47,6 +47,19 @@ struct OpenFeed {
 pub struct ReportAccepted {
     /// What the sale has reached.
     pub milestones: Milestones,
+    /// Called visitors who asked to be told; a later report names those of whom the shop is told.
+    pub called: Vec<CalledVisitor>,
+}
+
+impl ReportAccepted {
+    /// What this room answers to a report.
+    #[must_use]
+    pub fn of(room: &WaitingRoom) -> Self {
+        Self {
+            milestones: room.milestones(),
+            called: room.called_visitors(),
+        }
+    }
 }
 
 impl BoxOfficeFeed {
@@ -134,8 +147,7 @@ pub(super) async fn accept_report(
     if feed.is_newer(&sale, &report) {
         room.receive_report(report);
     }
-    let milestones = room.milestones();
-    Ok(Json(ReportAccepted { milestones }))
+    Ok(Json(ReportAccepted::of(room)))
 }
 
 impl OpenFeed {

@@ -34,6 +34,7 @@ pub(crate) mod status;
 
 pub(crate) mod admission;
 
+mod call_notices;
 mod commands;
 mod join;
 pub(crate) mod open;
@@ -64,10 +65,10 @@ pub use self::{
     },
     types::{
         ACTIVE_VISITS_MAX, ADMISSION_RATE_PER_MINUTE_MAX, AdmissionSettings, BoxOfficeHealth, BoxOfficeLoad,
-        BoxOfficeReport, CLOSE_DELAY, CommandOutcome, CommandRefusal, Config, DelayReason, Durability,
-        EnterOutcome, EntryState, ForecastOutcomes, JoinOutcome, Joined, JournalLocation, Milestones,
-        NOTICE_CHARS_MAX, OperatorCommand, Phase, Position, RenewOutcome, RoomMetrics, StoreBackend, Wait,
-        ZoneStock,
+        BoxOfficeReport, CLOSE_DELAY, CallNoticeOutcome, CalledVisitor, CommandOutcome, CommandRefusal,
+        Config, DelayReason, Durability, EnterOutcome, EntryState, ForecastOutcomes, JoinOutcome, Joined,
+        JournalLocation, Milestones, NOTICE_CHARS_MAX, OperatorCommand, Phase, Position, RenewOutcome,
+        RoomMetrics, StoreBackend, Wait, ZoneStock,
     },
 };
 pub(crate) use self::{

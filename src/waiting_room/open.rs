@@ -18,6 +18,7 @@ use crate::{
         draw::coordinator::{self, DrawSetupError},
         journal::{
             chain::ChainStore,
+            notices::NoticeStore,
             port::{Journal, JournalError},
             postgres::journal::{self as postgres, PostgresJournal},
             sqlite::SqliteJournal,
@@ -45,6 +46,7 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 const ADMISSION_EVERY: Duration = Duration::from_millis(100);
 const DRAW_EVERY: Duration = Duration::from_millis(500);
 const CHAIN_EVERY: Duration = Duration::from_secs(1);
+const CALL_NOTICES_EVERY: Duration = Duration::from_millis(500);
 
 /// What a waiting room is built from.
 #[derive(Clone)]
@@ -104,6 +106,7 @@ pub enum OpenError {
 struct Opened {
     journal: Arc<dyn Journal>,
     chain: Arc<dyn ChainStore>,
+    notices: Arc<dyn NoticeStore>,
     store: Arc<dyn QueueStore>,
 }
 
@@ -125,6 +128,9 @@ pub async fn open(config: Config, deps: Deps) -> Result<Arc<WaitingRoom>, OpenEr
     });
     supervise(&room, "journal chain", CHAIN_EVERY, |room| async move {
         chain_loop(&room).await;
+    });
+    supervise(&room, "call notices", CALL_NOTICES_EVERY, |room| async move {
+        call_notice_loop(&room).await;
     });
     Ok(room)
 }
@@ -151,6 +157,7 @@ pub(crate) async fn recover(config: Config, deps: Deps) -> Result<WaitingRoom, O
     let Opened {
         journal,
         chain,
+        notices,
         store,
     } = open_backend(&config, &deps, at).await?;
     let Deps {
@@ -200,7 +207,7 @@ pub(crate) async fn recover(config: Config, deps: Deps) -> Result<WaitingRoom, O
         keys,
         store,
     };
-    Ok(WaitingRoom::new(context, life, chain, linked, secrets))
+    Ok(WaitingRoom::new(context, life, chain, linked, notices, secrets))
 }
 
 /// Runs one loop until the process stops, again after `pause` when it panics.
@@ -291,6 +298,26 @@ async fn chain_loop(room: &WaitingRoom) {
     }
 }
 
+async fn call_notice_loop(room: &WaitingRoom) {
+    let mut ticks = interval(CALL_NOTICES_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_failing = false;
+    loop {
+        tokio::select! {
+            () = room.life().stopping() => return,
+            _ = ticks.tick() => {}
+        }
+        let stepped = room.step_call_notices().await;
+        if let Err(error) = &stepped
+            && !is_failing
+        {
+            tracing::warn!(sale = %room.config().sale, %error,
+                "cannot look up who asked to be told of their call; retrying");
+        }
+        is_failing = stepped.is_err();
+    }
+}
+
 /// Waits until memory holds what the journal does, and a shared store is complete too. Other nodes may write
 /// meanwhile.
 async fn until_complete(writer: &JournalWriter, store: &dyn QueueStore) -> Result<(), WriteError> {
@@ -318,6 +345,7 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
             );
             Ok(Opened {
                 chain: Arc::clone(&journal) as _,
+                notices: Arc::clone(&journal) as _,
                 journal,
                 store,
             })
@@ -350,6 +378,7 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
             let store = Arc::new(MemoryStore::new(config.clone(), head.epoch(), at));
             Ok(Opened {
                 chain: Arc::clone(&journal) as _,
+                notices: Arc::clone(&journal) as _,
                 journal,
                 store,
             })
@@ -374,6 +403,7 @@ async fn open_backend(config: &Config, deps: &Deps, at: Moment) -> Result<Opened
             let store = opening.await.map_err(broken)?;
             Ok(Opened {
                 chain: Arc::clone(&journal) as _,
+                notices: Arc::clone(&journal) as _,
                 journal,
                 store,
             })

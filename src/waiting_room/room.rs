@@ -9,6 +9,7 @@ use crate::{
     platform::{shutdown::Lifecycle, signing::TokenError},
     waiting_room::{
         admission::controller::AdmissionController,
+        call_notices::CallNotices,
         commands,
         context::{RoomContext, WaitingRoomError},
         draw::{
@@ -21,6 +22,7 @@ use crate::{
         join::{self, Entry},
         journal::{
             chain::{self, ChainLink, ChainStore},
+            notices::NoticeStore,
             port::JournalError,
             record::Event,
             verify::ChainHead,
@@ -38,9 +40,9 @@ use crate::{
             queue_token::{self, QueueToken},
         },
         types::{
-            AdmissionSettings, BoxOfficeLoad, BoxOfficeReport, CommandOutcome, Config, EnterOutcome,
-            EntryState, JoinOutcome, Joined, Milestones, OperatorCommand, POLL_FAR_MS, Phase, Position,
-            RenewOutcome, RoomMetrics,
+            AdmissionSettings, BoxOfficeLoad, BoxOfficeReport, CallNoticeOutcome, CalledVisitor,
+            CommandOutcome, Config, EnterOutcome, EntryState, JoinOutcome, Joined, Milestones,
+            OperatorCommand, POLL_FAR_MS, Phase, Position, RenewOutcome, RoomMetrics,
         },
         visits::{self, Admission},
     },
@@ -61,6 +63,7 @@ pub struct WaitingRoom {
     admission: AdmissionController,
     draw: DrawCoordinator,
     passes: PassVerifier,
+    call_notices: CallNotices,
 }
 
 impl fmt::Debug for WaitingRoom {
@@ -77,11 +80,13 @@ impl WaitingRoom {
         life: Lifecycle,
         chain: Arc<dyn ChainStore>,
         linked: ChainLink,
+        notices: Arc<dyn NoticeStore>,
         secrets: Option<Secrets>,
     ) -> Self {
         let context = Arc::new(context);
         let config = &context.config;
         let room = Self {
+            call_notices: CallNotices::new(Arc::clone(&context), notices, &life),
             life,
             sale_hash: queue_token::sale_hash(&config.sale),
             chain,
@@ -341,6 +346,7 @@ impl WaitingRoom {
         for visit in &report.paying {
             self.context.store.extend_visit(*visit, until);
         }
+        self.call_notices.mark_told(&report.told);
         self.admission.receive_report(report);
     }
 
@@ -371,6 +377,44 @@ impl WaitingRoom {
     /// How admission is set now.
     pub fn admission_settings(&self) -> AdmissionSettings {
         commands::admission_settings(&self.context)
+    }
+
+    /// Keeps the request of the token's holder to be told when they are called, as this customer.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError`]; asking again is safe.
+    pub async fn ask_to_be_told(
+        &self,
+        token: &QueueToken,
+        customer: &str,
+    ) -> Result<CallNoticeOutcome, WaitingRoomError> {
+        self.call_notices.ask(token, customer).await
+    }
+
+    /// Deletes that request.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError`]; safe to repeat.
+    pub async fn withdraw_call_notice(&self, token: &QueueToken) -> Result<(), WaitingRoomError> {
+        self.call_notices.withdraw(token).await
+    }
+
+    /// Whether there is such a request.
+    ///
+    /// # Errors
+    /// [`WaitingRoomError`]
+    pub async fn is_to_be_told(&self, token: &QueueToken) -> Result<bool, WaitingRoomError> {
+        self.call_notices.is_asked(token).await
+    }
+
+    /// Called visitors who asked to be told, for the answer to a report.
+    pub fn called_visitors(&self) -> Vec<CalledVisitor> {
+        self.call_notices.called()
+    }
+
+    /// One step of the work on requests to be told.
+    pub(crate) async fn step_call_notices(&self) -> Result<(), JournalError> {
+        self.call_notices.step().await
     }
 
     /// What the sale has reached.

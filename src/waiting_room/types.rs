@@ -362,6 +362,28 @@ pub struct Milestones {
     pub closed_at: Option<Timestamp>,
 }
 
+/// What became of a request to be told when called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallNoticeOutcome {
+    /// It is kept.
+    Kept,
+    /// The visitor does not wait to be called, so there is nothing to tell.
+    NotWaiting,
+}
+
+/// A called visitor who asked to be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CalledVisitor {
+    /// Arrival number of the entry.
+    pub arrival: u32,
+    /// The shop's key of the customer, encrypted for this service's own processes.
+    pub customer: String,
+    /// When the call was noticed.
+    pub called_at: Timestamp,
+    /// When the call window ends; `null` when it has ended.
+    pub enter_by: Option<Timestamp>,
+}
+
 /// Report of a box office to the waiting room. May be sent twice and out of order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -377,6 +399,9 @@ pub struct BoxOfficeReport {
     pub ended: Vec<VisitId>,
     /// Visits with a payment in progress: they go on until a report names them no longer.
     pub paying: Vec<VisitId>,
+    /// Arrival numbers of called visitors, from earlier answers, of whom the shop is told for certain.
+    #[serde(default)]
+    pub told: Vec<u32>,
     /// Health of its visitors' requests; `None` when it does not report it.
     #[serde(default)]
     pub health: Option<BoxOfficeHealth>,

@@ -319,6 +319,79 @@ async fn the_shop_hears_everything_from_two_nodes() {
     world.assert_no_panic();
 }
 
+const CALLED: &str = "stagedoor.visitor.called.v1";
+
+/// One visit at a time: the second customer waits, asks, and is called when the first one goes.
+async fn the_shop_hears_of_a_call(mut world: World) {
+    let receiver = Receiver::start(&world.site().dir).await;
+    world.add_to_config(&(receiver.config() + "call_notices = true\n"));
+    world.start().await;
+    let notice = format!("/v1/sales/{}/queue/call-notice", world.sale);
+    let mut inside = Fan::admitted(&world, 1).await;
+    let (mut fan, mut other) = (Fan::sign_in(&world, 2).await, Fan::sign_in(&world, 3).await);
+    fan.join(&world).await.expect(201);
+    other.join(&world).await.expect(201);
+    let ask = async |fan: &Fan| fan.call(Method::PUT, &notice, None).await;
+    let is_asked =
+        async |fan: &Fan| fan.call(Method::GET, &notice, None).await.expect(200)["is_asked"] == true;
+    assert!(!is_asked(&fan).await);
+    ask(&inside).await.problem(409, "not-waiting");
+    assert_eq!(ask(&fan).await.status, 204);
+    assert_eq!(ask(&fan).await.status, 204, "asking twice is asking once");
+    assert!(is_asked(&fan).await);
+    assert_eq!(ask(&other).await.status, 204);
+    let withdrawn = other.call(Method::DELETE, &notice, None).await;
+    assert_eq!(withdrawn.status, 204);
+    let stranger = Fan {
+        session: Fan::sign_in(&world, 4).await.session,
+        ..fan.clone()
+    };
+    ask(&stranger).await.problem(403, "not-owner");
+
+    inside.end_visit(&world).await;
+    receiver.wait_for_sale_event(CALLED).await;
+    while is_asked(&fan).await {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    fan.enter_within(&world, Duration::from_secs(10)).await;
+    fan.end_visit(&world).await;
+    other.enter_within(&world, Duration::from_secs(10)).await;
+    // Time for what must not come.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let told: Vec<Value> = receiver
+        .accepted()
+        .into_iter()
+        .filter(|event| event["type"] == CALLED)
+        .collect();
+    let [event] = &told[..] else {
+        panic!("one customer asked: {told:#?}")
+    };
+    assert_eq!(event["data"]["customer"], "2");
+    assert_eq!(event["data"]["sale"], world.sale.as_str());
+    assert!(event["data"]["enter_by"].is_string(), "{event}");
+    wait_until_told(&world, 0).await;
+    let (is_same, said) = compare(&world, receiver.file());
+    assert!(is_same, "{said}");
+    world.assert_no_panic();
+}
+
+fn one_visit_at_a_time() -> SaleConfig {
+    SaleConfig {
+        active_visits_max: 1,
+        ..SaleConfig::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shop_hears_of_a_call_from_one_node() {
+    the_shop_hears_of_a_call(World::prepared(one_visit_at_a_time()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shop_hears_of_a_call_from_two_nodes() {
+    the_shop_hears_of_a_call(World::prepared_on(two_nodes(), one_visit_at_a_time()).await).await;
+}
+
 /// A receiver that is added later hears of orders that ended before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_hears_what_happened_before_it_existed() {

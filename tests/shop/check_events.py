@@ -12,6 +12,7 @@ postgres:// URL (then psql is needed). Prints every difference; the exit status 
 
 import argparse
 import collections
+import hashlib
 import json
 import pathlib
 import shutil
@@ -28,6 +29,7 @@ SHORT = {
     "stagedoor.sale.opened.v1": "opened",
     "stagedoor.sale.sold_out.v1": "sold out",
     "stagedoor.sale.closed.v1": "closed",
+    "stagedoor.visitor.called.v1": "called",
 }
 
 
@@ -104,14 +106,19 @@ def kinds_of(journal, voided):
     return kinds
 
 
+def journal_events(journal):
+    """The events of the journal, without joins, each with its sale."""
+    for sale, body in journal.rows(["sale", journal.text("body")], "FROM {schema}journal WHERE kind <> 'joins'"):
+        try:
+            yield sale, json.loads(body)[1]
+        except (ValueError, LookupError, TypeError):
+            continue
+
+
 def expected_of_sales(journal):
     """The events of each sale. A sale that called visitors has opened."""
     expected = collections.defaultdict(set)
-    for sale, kind, body in journal.rows(["sale", "kind", journal.text("body")], "FROM {schema}journal WHERE kind <> 'joins'"):
-        try:
-            event = json.loads(body)[1]
-        except (ValueError, LookupError, TypeError):
-            continue
+    for sale, event in journal_events(journal):
         if event.get("kind") in ("called", "admitted"):
             expected[sale].add("opened")
         if event.get("kind") == "stock" and event.get("sold_out"):
@@ -134,6 +141,16 @@ def received_streams(file, problems):
                 problems.append(f"line {number}: {event['id']} lacks {attribute}")
         streams[event["id"].rsplit(":", 1)[0]].append(event)
     return streams
+
+
+def possible_calls(journal):
+    """Streams of the calls that can have been told: of entries of a sale without a draw that were called."""
+    called = collections.defaultdict(int)
+    for sale, event in journal_events(journal):
+        if event.get("kind") == "called":
+            called[sale] = max(called[sale], event["last"])
+    digest = lambda entry: hashlib.sha256(entry.encode()).hexdigest()[:32]
+    return {f"call-{digest(f'call of {n} in {sale}')}" for sale, last in called.items() for n in range(1, last + 1)}
 
 
 def compare_order(order, events, expected, problems):
@@ -177,6 +194,10 @@ def main():
         sequences = [int(event["sequence"]) for event in events]
         if sequences != sorted(sequences):
             problems.append(f"{sale}: accepted in the order {sequences}")
+    calls = possible_calls(Database(given.journal, "stagedoor_queue"))
+    for stream in [stream for stream in streams if stream in calls]:
+        if [SHORT.get(event["type"]) for event in streams.pop(stream)] != ["called"]:
+            problems.append(f"{stream}: one call is one event")
     problems += [f"{stream}: received, but neither ledger nor journal tells it" for stream in sorted(streams)]
     for problem in problems:
         print(problem)

@@ -152,11 +152,8 @@ pub(crate) async fn a_failing_event_delays_the_later_ones(ledger: &dyn LedgerWit
 pub(crate) async fn a_sales_event_is_recorded_once(ledger: &dyn LedgerWithOutbox) {
     for ms in 0..3 {
         for milestone in [SaleMilestone::Closed, SaleMilestone::Opened] {
-            let (sequence, event) = (milestone as i64, milestone.event(&sale()));
-            ledger
-                .record_sale_event(&sale(), sequence, event, at(ms))
-                .await
-                .unwrap();
+            let event = milestone.event(&sale(), at(ms));
+            ledger.record_events(&sale(), vec![event]).await.unwrap();
         }
     }
     let opened = lease_one(ledger, 9).await.unwrap();
@@ -171,11 +168,8 @@ pub(crate) async fn a_sales_event_is_recorded_once(ledger: &dyn LedgerWithOutbox
     let closed = accept(ledger, &opened, 9).await.unwrap();
     assert_eq!(closed.event.id.sequence, 3);
     assert_eq!(accept(ledger, &closed, 9).await, None);
-    let again = SaleMilestone::Opened;
-    ledger
-        .record_sale_event(&sale(), again as i64, again.event(&sale()), at(10))
-        .await
-        .unwrap();
+    let again = SaleMilestone::Opened.event(&sale(), at(10));
+    ledger.record_events(&sale(), vec![again]).await.unwrap();
     assert_eq!(lease_one(ledger, 99_000).await, None, "it was told before");
 }
 

@@ -4,10 +4,11 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
-use super::port::OutboxEvent;
+use super::port::{EventId, OutboxEvent, StandaloneEvent};
 use crate::{
     checkout::{ledger::port::NewEvent, order::Order, types::SeatInfo},
     kernel::{Money, OrderId, PerformanceId, SaleId, Timestamp},
+    platform::signing::{hex, sha256},
 };
 
 /// The seats are sold and the tickets are issued; the money is not captured yet.
@@ -29,8 +30,11 @@ pub(crate) const SALE_CLOSED: &str = "stagedoor.sale.closed.v1";
 /// Preflight asks whether the receiver answers.
 pub(crate) const TEST: &str = "stagedoor.test.v1";
 
+/// A visitor who asked to be told is called.
+pub(crate) const VISITOR_CALLED: &str = "stagedoor.visitor.called.v1";
+
 /// Every type of event, with the sentence that describes it.
-pub const EVENT_TYPES: [(&str, &str); 9] = [
+pub const EVENT_TYPES: [(&str, &str); 10] = [
     (
         ORDER_BOOKED,
         "The seats are sold and the tickets are issued; the money is not captured yet.",
@@ -54,6 +58,7 @@ pub const EVENT_TYPES: [(&str, &str); 9] = [
         SALE_CLOSED,
         "No visitor is admitted any more. Orders in progress may still be paid.",
     ),
+    (VISITOR_CALLED, "A visitor who asked to be told may enter now."),
     (
         TEST,
         "`stagedoor preflight` asks whether the receiver answers. Nothing happened.",
@@ -72,7 +77,7 @@ pub struct CloudEvent {
     /// Type of the event.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Id of the order; absent for events of a sale.
+    /// Id of the order; absent for events of a sale or a visitor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<OrderId>,
     /// When it happened.
@@ -83,7 +88,7 @@ pub struct CloudEvent {
     /// do.
     pub sequence: String,
     /// What happened. Its form follows from the type: [`OrderEvent`], [`TicketEvent`],
-    /// [`SaleEvent`] or [`TestEvent`].
+    /// [`SaleEvent`], [`VisitorEvent`] or [`TestEvent`].
     #[schema(value_type = Object)]
     pub data: Box<RawValue>,
 }
@@ -161,6 +166,18 @@ pub struct TicketEvent {
     pub seat: String,
 }
 
+/// `data` of the events of a visitor.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VisitorEvent {
+    /// The sale.
+    pub sale: SaleId,
+    /// The shop's key of the customer.
+    pub customer: String,
+    /// When the call window ends; `null` when it has ended: then the visitor may still come as a late
+    /// arrival.
+    pub enter_by: Option<Timestamp>,
+}
+
 /// `data` of the events of a sale.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SaleEvent {
@@ -181,6 +198,20 @@ impl OrderEvent {
             total: order.total,
             reason: order.reason.as_ref().map(ToString::to_string),
         }
+    }
+}
+
+/// The event that a visitor was called. `arrival` is the entry's arrival number: an entry is called once.
+pub(crate) fn visitor_called(visitor: &VisitorEvent, arrival: u32, called_at: Timestamp) -> StandaloneEvent {
+    let entry = format!("call of {arrival} in {}", visitor.sale);
+    StandaloneEvent {
+        id: EventId {
+            // Not the form of an order's id.
+            stream: format!("call-{}", hex(&sha256(entry.as_bytes())[..16])),
+            sequence: 1,
+        },
+        event: new_event(VISITOR_CALLED, visitor),
+        at: called_at,
     }
 }
 
@@ -225,12 +256,19 @@ pub enum SaleMilestone {
 
 impl SaleMilestone {
     /// The event that this sale has reached it.
-    pub(crate) fn event(self, sale: &SaleId) -> NewEvent {
+    pub(crate) fn event(self, sale: &SaleId, at: Timestamp) -> StandaloneEvent {
         let kind = match self {
             Self::Opened => SALE_OPENED,
             Self::SoldOut => SALE_SOLD_OUT,
             Self::Closed => SALE_CLOSED,
         };
-        new_event(kind, &SaleEvent { sale: sale.clone() })
+        StandaloneEvent {
+            id: EventId {
+                stream: sale.to_string(),
+                sequence: self as i64,
+            },
+            event: new_event(kind, &SaleEvent { sale: sale.clone() }),
+            at,
+        }
     }
 }

@@ -73,6 +73,14 @@ impl OutboxEvent {
     }
 }
 
+/// An event that no order's transaction writes: of a sale, or of one of its visitors.
+#[derive(Clone, Debug)]
+pub(crate) struct StandaloneEvent {
+    pub id: EventId,
+    pub event: NewEvent,
+    pub at: Timestamp,
+}
+
 /// The right to send the events of a stream, valid while it is the stream's latest lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamLease {
@@ -153,15 +161,9 @@ pub struct OutboxCounts {
 /// The outbox of a ledger.
 #[async_trait]
 pub(crate) trait Outbox: Send + Sync + 'static {
-    /// Records an event of a sale unless the sale has one of this sequence. Any number of nodes may record
-    /// it.
-    async fn record_sale_event(
-        &self,
-        sale: &SaleId,
-        sequence: i64,
-        event: NewEvent,
-        at: Timestamp,
-    ) -> Result<(), LedgerError>;
+    /// Records events that no order's transaction writes, except those whose ids are there already. Any
+    /// number of nodes may record them.
+    async fn record_events(&self, sale: &SaleId, events: Vec<StandaloneEvent>) -> Result<(), LedgerError>;
 
     /// Leases up to `limit` streams that are due at `now`, until `until`.
     async fn lease_streams(

@@ -16,7 +16,7 @@ use crate::{
         errors::CheckoutError,
         ledger::port::LedgerError,
         outbox::{
-            event::{CloudEvent, SaleMilestone},
+            event::{self, CloudEvent, SaleMilestone, VisitorEvent},
             port::{DeadLetter, EventId, Outbox, OutboxCounts, ReplayRange},
             receiver::EventReceiver,
             relay::Relay,
@@ -179,15 +179,30 @@ impl Events {
             open.map(|(key, milestone)| (key.clone(), milestone.at)).collect()
         };
         for ((sale, milestone), at) in open {
-            let event = milestone.event(&sale);
             self.outbox
-                .record_sale_event(&sale, milestone as i64, event, at)
+                .record_events(&sale, vec![milestone.event(&sale, at)])
                 .await?;
             if let Some(noted) = self.milestones.lock().get_mut(&(sale, milestone)) {
                 noted.is_recorded = true;
             }
         }
         Ok(())
+    }
+
+    /// Records that visitors were called, each with the arrival number and the moment. Any node may record
+    /// them, at any time.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Ledger`]; recording them again is safe.
+    pub async fn record_called(
+        &self,
+        sale: &SaleId,
+        visitors: &[(VisitorEvent, u32, Timestamp)],
+    ) -> Result<(), CheckoutError> {
+        let events = visitors
+            .iter()
+            .map(|(visitor, arrival, called_at)| event::visitor_called(visitor, *arrival, *called_at));
+        Ok(self.outbox.record_events(sale, events.collect()).await?)
     }
 
     /// The events behind the position `after`, at most `limit`. An event that is committed later has a later

@@ -94,6 +94,8 @@ kinds! {
     Closed = CONFLICT, "closed", "The sale is closed";
     /// The queue holds `queue_entries_max` entries.
     QueueFull = SERVICE_UNAVAILABLE, "queue-full", "The queue is full";
+    /// The caller does not wait in the queue: called already, inside, or gone.
+    NotWaiting = CONFLICT, "not-waiting", "You are not waiting to be called";
     /// The caller's number is not called yet; `position` tells where it stands.
     NotCalledYet = CONFLICT, "not-called-yet", "It is not your turn yet";
     /// The caller is called, but every admission slot is taken for the moment.

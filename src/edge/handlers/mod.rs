@@ -4,6 +4,7 @@
 //! [`crate::edge::routes`] says which handler serves which path; [`crate::edge::openapi`] describes what each
 //! can answer.
 
+pub mod call_notice;
 pub mod draws;
 pub mod forward_auth;
 mod hold_limits;

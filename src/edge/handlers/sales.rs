@@ -49,6 +49,8 @@ pub struct SaleResponse<'a> {
     pub(crate) sign_in: SignIn,
     /// How queue numbers are ordered: `fifo` or `fair_draw`.
     pub(crate) queue_order: &'a str,
+    /// Whether customers who wait may ask to be told when they are called.
+    pub(crate) call_notices: bool,
     /// What one customer may have.
     pub(crate) limits: PurchaseLimits,
     /// The performances, in the configured order.
@@ -158,6 +160,7 @@ fn describe<'a>(app: &AppState, sale: &'a SaleInfo, phase: Phase, lang: Lang) ->
         closes_at: sale.closes_at,
         sign_in: sale.sign_in,
         queue_order: sale.queue_order,
+        call_notices: app.config.call_notices,
         limits: PurchaseLimits {
             seats_per_customer_max: sale.seats_per_customer_max,
             hold_ttl_s: sale.hold_ttl.as_secs(),

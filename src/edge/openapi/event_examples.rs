@@ -4,7 +4,9 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::examples::{ORDER, at, performance, sale, won};
-use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, SeatInfo, TestEvent, TicketEvent};
+use crate::checkout::{
+    CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, SeatInfo, TestEvent, TicketEvent, VisitorEvent,
+};
 
 /// One event of each type, in the order of [`EVENT_TYPES`].
 pub(crate) fn all() -> Vec<CloudEvent> {
@@ -42,6 +44,13 @@ fn data_of(kind: &str) -> Box<RawValue> {
     if kind == TEST {
         return raw(&TestEvent {});
     }
+    if kind.contains(".visitor.") {
+        return raw(&VisitorEvent {
+            sale: sale(),
+            customer: "4711".to_owned(),
+            enter_by: Some(at(300)),
+        });
+    }
     if kind.contains(".ticket.") {
         return raw(&TicketEvent {
             ticket: "tkt_9f3c1a".to_owned(),
@@ -78,6 +87,12 @@ fn example(kind: &str) -> CloudEvent {
             sale().to_string(),
             format!("{base}/v1/sales/summer-tour"),
             place - 4,
+        )
+    } else if kind.contains(".visitor.") {
+        (
+            "call-1f0e9a6b54d2c78305b1d7e6a9f0c3d2".to_owned(),
+            format!("{base}/v1/sales/summer-tour"),
+            1,
         )
     } else {
         (

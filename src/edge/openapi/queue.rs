@@ -7,6 +7,7 @@ use crate::{
     edge::{
         errors::problem::{Problem, ProblemType},
         handlers::{
+            call_notice::CallNoticeResponse,
             join_limits::JoinRequest,
             queue::{HeartbeatResponse, JoinResponse, PassResponse, STATUS_CACHE},
         },
@@ -55,6 +56,9 @@ pub(super) fn operations() -> Vec<OperationDoc> {
         get_join_challenge(),
         get_queue_position(),
         send_heartbeat(),
+        get_call_notice(),
+        ask_for_call_notice(),
+        withdraw_call_notice(),
         get_queue_status(),
         stream_queue_status(),
         enter(),
@@ -191,6 +195,41 @@ fn send_heartbeat() -> OperationDoc {
             },
         )
         .problems(&[ProblemType::QueueTokenRequired, ProblemType::CrossOrigin])
+}
+
+fn of_call_notice(id: &'static str, summary: &'static str) -> OperationDoc {
+    OperationDoc::new(id, TAG, summary)
+        .in_sale()
+        .credentials(OWNER)
+        .problems(&OWNER_PROBLEMS)
+        .problems(&OUTAGES)
+        .problems(&[ProblemType::NotFound])
+}
+
+fn get_call_notice() -> OperationDoc {
+    of_call_notice("get_call_notice", "Read whether the caller is told of their call").json(
+        200,
+        "The request.",
+        &CallNoticeResponse { is_asked: true },
+    )
+}
+
+fn ask_for_call_notice() -> OperationDoc {
+    of_call_notice("ask_for_call_notice", "Ask to be told when called")
+        .describe(
+            "The shop gets `stagedoor.visitor.called.v1` when the caller is called, and sends a message. For \
+            customers who are signed in, where `shop.events.call_notices` is set.",
+        )
+        .empty(
+            204,
+            "The request is kept until the caller is called, or the sale closes.",
+        )
+        .problems(&[ProblemType::NotWaiting])
+}
+
+fn withdraw_call_notice() -> OperationDoc {
+    of_call_notice("withdraw_call_notice", "No longer ask to be told")
+        .empty(204, "There is no request any more.")
 }
 
 fn get_queue_status() -> OperationDoc {

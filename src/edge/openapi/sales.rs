@@ -38,6 +38,7 @@ pub(super) fn operations() -> Vec<OperationDoc> {
         closes_at: examples::at(86_400),
         sign_in: SignIn::Customer,
         queue_order: "fair_draw",
+        call_notices: false,
         limits: PurchaseLimits {
             seats_per_customer_max: 4,
             hold_ttl_s: 420,

@@ -79,7 +79,7 @@ fn examples_of_the_public_document_are_valid() {
 fn examples_of_webhooks_are_valid() {
     let document = public_document("");
     let webhooks: Vec<_> = members(&document["webhooks"]).collect();
-    assert_eq!(webhooks.len(), 9);
+    assert_eq!(webhooks.len(), 10);
     for (kind, webhook) in webhooks {
         let content = &webhook["post"]["requestBody"]["content"]["application/cloudevents+json"];
         assert_eq!(content["example"]["type"], **kind);

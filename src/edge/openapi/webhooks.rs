@@ -3,11 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::{event_examples, references::reference_to};
-use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, TestEvent, TicketEvent};
+use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, TestEvent, TicketEvent, VisitorEvent};
 
 const DESCRIPTION: &str = "\
-Sent to `shop.events.url`, signed as Standard Webhooks. Any 2xx accepts the event. 410 makes it a dead \
-letter at once; after any other answer, or none in time, it is sent again for three days. An `id` may \
+Sent to `shop.events.url`, signed as Standard Webhooks. Any 2xx accepts the event. After any other \
+answer, or none in time, it is sent again for three days, after 410 for ten minutes. An `id` may \
 arrive more than once. The events of one order arrive in order.";
 
 /// Adds the requests and their schemas to the document.
@@ -27,12 +27,14 @@ pub(super) fn add(document: &mut Value) {
     let ticket = refer(reference_to::<TicketEvent>());
     let sale = refer(reference_to::<SaleEvent>());
     let test = refer(reference_to::<TestEvent>());
+    let visitor = refer(reference_to::<VisitorEvent>());
     let mut webhooks = Map::new();
     for ((kind, sentence), example) in EVENT_TYPES.iter().zip(event_examples::all()) {
         let data = match kind.split('.').nth(1) {
             Some("order") => &order,
             Some("ticket") => &ticket,
             Some("sale") => &sale,
+            Some("visitor") => &visitor,
             _ => &test,
         };
         let schema = json!({
@@ -72,7 +74,7 @@ fn request(kind: &str, sentence: &str, schema: &Value, example: &CloudEvent) -> 
         },
         "responses": {
             "2XX": { "description": "Accepted." },
-            "410": { "description": "Not wanted, now or later." },
+            "410": { "description": "Not wanted: a dead letter after ten minutes." },
         },
         "security": [],
     })

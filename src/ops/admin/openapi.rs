@@ -14,7 +14,8 @@ use crate::{
     kernel::OrderId,
     ops::reports::ReportAccepted,
     waiting_room::{
-        AdmissionSettings, BoxOfficeHealth, BoxOfficeReport, Milestones, OperatorCommand, Phase, ZoneStock,
+        AdmissionSettings, BoxOfficeHealth, BoxOfficeReport, CalledVisitor, Milestones, OperatorCommand,
+        Phase, ZoneStock,
     },
 };
 
@@ -103,6 +104,7 @@ fn report_box_office() -> OperationDoc {
         }],
         ended: Vec::new(),
         paying: Vec::new(),
+        told: vec![18_203],
         health: Some(BoxOfficeHealth {
             latency_ms: Some(12),
             usual_latency_ms: 9,
@@ -128,6 +130,12 @@ fn report_box_office() -> OperationDoc {
                 opened_at: Some("2026-05-01T11:00:00Z".parse().expect("a time")),
                 ..Milestones::default()
             },
+            called: vec![CalledVisitor {
+                arrival: 18_204,
+                customer: "AQIDBAUGBwgJCgsM".to_owned(),
+                called_at: "2026-05-01T11:05:00Z".parse().expect("a time"),
+                enter_by: Some("2026-05-01T11:10:00Z".parse().expect("a time")),
+            }],
         },
     )
     .problems(&[

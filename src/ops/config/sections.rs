@@ -282,6 +282,9 @@ pub struct EventsSettings {
     pub timeout_ms: u32,
     /// Maximum number of requests at a time from one node, so that a sale never slows the shop down.
     pub requests_max: u32,
+    /// Whether customers in the queue may ask to be told when they are called: the shop then sends a message
+    /// to those whom stagedoor.visitor.called.v1 names.
+    pub call_notices: bool,
     /// The SHA-256 of the token with which the shop reads the feed at the admin listener, in hexadecimal
     /// digits; `stagedoor operator-token` makes both.
     pub feed_token: String,

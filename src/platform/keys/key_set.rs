@@ -27,6 +27,8 @@ pub struct Keys {
     pub session: MacKeys,
     /// Encrypts what browsers carry between the shop and the service.
     pub handoff: EncryptionKeys,
+    /// Encrypts which customer asked to be told when called.
+    pub call_notice: EncryptionKeys,
     /// MACs of messages between the service's own processes.
     pub internal: MacKeys,
     /// Signs admission passes; public keys at `/.well-known/jwks.json`.
@@ -130,6 +132,7 @@ impl Keys {
             internal: MacKeys::derived(&secrets_of("session")?, b"stagedoor internal 1"),
             session: MacKeys::new(&secrets_of("session")?),
             handoff: EncryptionKeys::derived(&secrets_of("session")?, b"stagedoor hand-off 1"),
+            call_notice: EncryptionKeys::derived(&secrets_of("queue")?, b"stagedoor call notice 1"),
             pass: Arc::new(SigningKeys::new("pass", &secrets_of("pass")?)),
             receipt: Arc::new(SigningKeys::derived(
                 "receipt",

@@ -3,8 +3,8 @@
 //! Whatever was answered is in the journal, and the store is a fold of it. One [`writer`] per process appends
 //! changes in batches; a hash chain over the records makes later changes to them detectable.
 //!
-//! Floors, from the ground up: [`record`] and [`port`] · `encoding` and `chain` · the backends `sqlite` and
-//! `postgres` · `reader`, `verify`, `show` · [`request`] · [`writer`], with `batch` and `in_doubt`.
+//! Floors, from the ground up: [`record`], [`port`] and [`notices`] · `encoding` and `chain` · the backends
+//! `sqlite` and `postgres` · `reader`, `verify`, `show` · [`request`] · [`writer`], with `batch` and `in_doubt`.
 
 mod batch;
 pub(crate) mod chain;
@@ -14,6 +14,7 @@ mod chain_conformance;
 mod conformance;
 mod encoding;
 mod in_doubt;
+pub(crate) mod notices;
 pub(crate) mod port;
 pub(crate) mod postgres;
 mod reader;

@@ -1,5 +1,7 @@
 //! The journal in a SQLite file. Several sales may share the file.
 
+mod notices;
+
 use std::{fmt::Write, path::Path, sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
@@ -22,8 +24,16 @@ use crate::{
     },
 };
 
-static MIGRATIONS: LazyLock<Migrator> =
-    LazyLock::new(|| sql::migrator(&[(1, "journal", include_str!("sqlite/migrations/0001_journal.sql"))]));
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    sql::migrator(&[
+        (1, "journal", include_str!("sqlite/migrations/0001_journal.sql")),
+        (
+            2,
+            "call notices",
+            include_str!("sqlite/migrations/0002_call_notices.sql"),
+        ),
+    ])
+});
 
 /// With more runs of joins than this per batch the statement varies too much to be worth caching.
 const CACHED_RUNS_MAX: usize = 4;
@@ -292,7 +302,9 @@ fn decode(row: &SqliteRow) -> Result<StoredRecord, JournalError> {
 mod tests {
     use super::*;
     use crate::waiting_room::{
-        journal::{chain_conformance, conformance},
+        journal::{
+            chain_conformance, conformance, notices::conformance::keeps_requests_until_they_are_removed,
+        },
         tests::TempDir,
     };
 
@@ -309,6 +321,7 @@ mod tests {
         };
         conformance::keeps_what_it_was_given(|sale| open("kept.db", sale)).await;
         conformance::refuses_a_number_or_a_visit_twice(|sale| open("refused.db", sale)).await;
+        keeps_requests_until_they_are_removed(|sale| open("notices.db", sale)).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -196,6 +196,9 @@ pub(crate) trait DrawStore {
     /// The queue number of an arrival number: the same without a draw, and before it.
     fn queue_number(&self, arrival: u32) -> u32;
 
+    /// The arrival number of a queue number: the same without a draw, and before it.
+    fn arrival(&self, queue_number: u32) -> u32;
+
     /// The highest arrival number among the journaled joins before this moment.
     fn last_arrival_before(&self, at: Timestamp) -> u32;
 

@@ -1,6 +1,7 @@
 //! The room as a whole.
 
 mod backpressure;
+mod call_notices;
 mod closing;
 mod command_values;
 mod commands;

@@ -29,6 +29,7 @@ use crate::{
 pub(super) struct TestRoom {
     pub(super) room: Arc<WaitingRoom>,
     pub(super) clock: Arc<ManualClock>,
+    pub(super) keys: Keys,
     pub(super) life: Lifecycle,
 }
 
@@ -53,7 +54,7 @@ pub(super) async fn open_test_room(config: Config, file: &Path, clock: Arc<Manua
     let deps = Deps {
         clock: clock.clone(),
         entropy,
-        keys,
+        keys: keys.clone(),
         journal: JournalLocation::File(file.to_owned()),
         store: StoreBackend::Memory,
         node_name: String::new(),
@@ -63,6 +64,7 @@ pub(super) async fn open_test_room(config: Config, file: &Path, clock: Arc<Manua
         room: Arc::new(crate::waiting_room::open::recover(config, deps).await.unwrap()),
         clock,
         life,
+        keys,
     }
 }
 

@@ -13,10 +13,10 @@ pub(super) use self::delivery::append_event;
 use super::ledger::PostgresLedger;
 use crate::{
     checkout::{
-        ledger::port::{LedgerError, NewEvent},
+        ledger::port::LedgerError,
         outbox::port::{
             AfterFailure, DeadLetter, EventId, LeasedEvent, Outbox, OutboxCounts, OutboxEvent, ReplayRange,
-            ReplayStep, StreamLease,
+            ReplayStep, StandaloneEvent, StreamLease,
         },
     },
     kernel::{SaleId, Timestamp},
@@ -24,16 +24,9 @@ use crate::{
 
 #[async_trait]
 impl Outbox for PostgresLedger {
-    async fn record_sale_event(
-        &self,
-        sale: &SaleId,
-        sequence: i64,
-        event: NewEvent,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let given = (sale.clone(), sequence, event, at);
-        let recorded = self.db.write(given, |db, (sale, sequence, event, at)| {
-            Box::pin(delivery::record_sale_event(db, sale, sequence, event, at))
+    async fn record_events(&self, sale: &SaleId, events: Vec<StandaloneEvent>) -> Result<(), LedgerError> {
+        let recorded = self.db.write((sale.clone(), events), |db, (sale, events)| {
+            Box::pin(delivery::record_events(db, sale, events))
         });
         Ok(recorded.await?)
     }

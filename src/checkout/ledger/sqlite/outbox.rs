@@ -10,10 +10,10 @@ pub(super) use self::delivery::append_event;
 use super::ledger::SqliteLedger;
 use crate::{
     checkout::{
-        ledger::port::{LedgerError, NewEvent},
+        ledger::port::LedgerError,
         outbox::port::{
             AfterFailure, DeadLetter, EventId, LeasedEvent, Outbox, OutboxCounts, OutboxEvent, ReplayRange,
-            ReplayStep, StreamLease,
+            ReplayStep, StandaloneEvent, StreamLease,
         },
     },
     kernel::{SaleId, Timestamp},
@@ -21,15 +21,9 @@ use crate::{
 
 #[async_trait]
 impl Outbox for SqliteLedger {
-    async fn record_sale_event(
-        &self,
-        sale: &SaleId,
-        sequence: i64,
-        event: NewEvent,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
+    async fn record_events(&self, sale: &SaleId, events: Vec<StandaloneEvent>) -> Result<(), LedgerError> {
         let sale = sale.to_string();
-        self.write(move |db| Box::pin(delivery::record_sale_event(db, sale, sequence, event, at)))
+        self.write(move |db| Box::pin(delivery::record_events(db, sale, events)))
             .await
     }
 

@@ -101,6 +101,7 @@ export async function arrived(view, sale, facts) {
   const waits = ["prequeue", "waiting"].includes(view);
   // A crowd waits: only those who chose seats in another sale ask for them.
   if (!waits || kept("sd_held")) (await import("./own_holds.js")).show_holds();
+  if (waits && facts?.call_notices) (await import("./call_notice.js")).offer(sale);
   if (waits) return (await import("./other_device.js")).offer(sale, facts?.sign_in === "customer");
   if (view === "left") (await import("./after_visit.js")).show_end(sale, facts?.limits?.seats_per_customer_max);
 }

@@ -398,6 +398,11 @@ pub(super) fn shop_events(settings: &Settings, problems: &mut Problems) {
         "must be empty, or the SHA-256 of the token, 64 hexadecimal digits; `stagedoor operator-token` makes \
         both",
     );
+    problems.add_if(
+        section.call_notices && section.url.is_empty() && section.feed_token.is_empty(),
+        "shop.events.call_notices",
+        "needs shop.events.url or shop.events.feed_token: else the shop never learns whom to tell",
+    );
     if section.url.is_empty() {
         problems.add_if(
             !section.secret.is_empty(),

@@ -24,8 +24,16 @@ use crate::{
     },
 };
 
-static MIGRATIONS: LazyLock<Migrator> =
-    LazyLock::new(|| sql::migrator(&[(1, "journal", include_str!("migrations/0001_journal.sql"))]));
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    sql::migrator(&[
+        (1, "journal", include_str!("migrations/0001_journal.sql")),
+        (
+            2,
+            "call notices",
+            include_str!("migrations/0002_call_notices.sql"),
+        ),
+    ])
+});
 
 /// Longer than the server's statement timeout.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,6 +102,14 @@ impl PostgresJournal {
             .await
             .map_err(|error| OpenError::Journal(failed(&error)))?;
         Ok(Self { sale, pool })
+    }
+
+    pub(super) fn sale(&self) -> &SaleId {
+        &self.sale
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
     }
 
     pub(crate) async fn head(&self) -> Result<Head, JournalError> {
@@ -295,7 +311,9 @@ impl ChainStore for PostgresJournal {
     }
 }
 
-async fn with_timeout<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, JournalError> {
+pub(super) async fn with_timeout<T>(
+    query: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, JournalError> {
     let answer = tokio::time::timeout(QUERY_TIMEOUT, query).await;
     answer
         .map_err(|_| JournalError::Unavailable("no answer in time".into()))?

@@ -2,5 +2,6 @@
 
 mod checks;
 pub(crate) mod journal;
+mod notices;
 #[cfg(test)]
 mod tests;

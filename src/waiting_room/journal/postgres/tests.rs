@@ -6,6 +6,7 @@ use crate::{
         chain,
         chain_conformance::{self, joined},
         conformance,
+        notices::conformance::keeps_requests_until_they_are_removed,
         port::{Journal, JournalError},
         postgres::journal::PostgresJournal,
         record::{Event, Join, Record},
@@ -43,12 +44,13 @@ async fn journal(url: &str, sale: &'static str) -> PostgresJournal {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_meets_the_journal_contract() {
     let server = Postgres::start().await.unwrap();
-    for (name, test) in [("kept", 0), ("refused", 1)] {
+    for (name, test) in [("kept", 0), ("refused", 1), ("notices", 2)] {
         let url = server.create_database(name).await.unwrap();
         let open = |sale: &'static str| journal(&url, sale);
         match test {
             0 => conformance::keeps_what_it_was_given(open).await,
-            _ => conformance::refuses_a_number_or_a_visit_twice(open).await,
+            1 => conformance::refuses_a_number_or_a_visit_twice(open).await,
+            _ => keeps_requests_until_they_are_removed(open).await,
         }
     }
 }

@@ -23,6 +23,10 @@ impl DrawStore for MemoryStore {
         self.state.read().entries.numbering().queue_number(arrival)
     }
 
+    fn arrival(&self, queue_number: u32) -> u32 {
+        self.state.read().entries.numbering().arrival(queue_number)
+    }
+
     fn last_arrival_before(&self, at: Timestamp) -> u32 {
         self.state.read().entries.arrived_before(at.as_millis())
     }
@@ -62,11 +66,6 @@ impl DrawStore for MemoryStore {
 }
 
 impl MemoryStore {
-    /// The arrival number of a queue number.
-    pub(crate) fn arrival(&self, queue_number: u32) -> u32 {
-        self.state.read().entries.numbering().arrival(queue_number)
-    }
-
     /// Numbers the entries, if this result decides the draw. Only the writer applies records, so meanwhile
     /// nothing changes but for joins.
     pub(super) async fn apply_draw(&self, when: Timestamp, drawn: &DrawResult) -> Result<(), StoreError> {

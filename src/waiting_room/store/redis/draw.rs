@@ -21,6 +21,10 @@ impl DrawStore for RedisStore {
         self.mirror.queue_number(arrival)
     }
 
+    fn arrival(&self, queue_number: u32) -> u32 {
+        self.mirror.arrival(queue_number)
+    }
+
     fn last_arrival_before(&self, at: Timestamp) -> u32 {
         self.mirror.last_arrival_before(at)
     }

@@ -11,7 +11,7 @@ use crate::{
                 transaction::TxResult,
             },
         },
-        outbox::port::{AfterFailure, EventId, LeasedEvent, OutboxEvent, StreamLease},
+        outbox::port::{AfterFailure, EventId, LeasedEvent, OutboxEvent, StandaloneEvent, StreamLease},
     },
     kernel::{SaleId, Timestamp},
 };
@@ -41,28 +41,40 @@ pub(crate) async fn append_event(
     Ok(())
 }
 
-pub(super) async fn record_sale_event(
+pub(super) async fn record_events(
     db: &mut PgConnection,
     sale: SaleId,
-    sequence: i64,
-    event: NewEvent,
-    at: Timestamp,
+    mut events: Vec<StandaloneEvent>,
+) -> TxResult<()> {
+    // Nodes record the same events: one order of their locks.
+    events.sort_by(|a, b| (&a.id.stream, a.id.sequence).cmp(&(&b.id.stream, b.id.sequence)));
+    for event in events {
+        record_event(db, &sale, event).await?;
+    }
+    Ok(())
+}
+
+async fn record_event(
+    db: &mut PgConnection,
+    sale: &SaleId,
+    StandaloneEvent { id, event, at }: StandaloneEvent,
 ) -> TxResult<()> {
     // The row exists from now on, and is locked; it is due only if this transaction adds an event.
     sqlx::query(
         "INSERT INTO outbox_stream AS s (stream, last_sequence) VALUES ($1, $2)
          ON CONFLICT (stream) DO UPDATE SET last_sequence = GREATEST(s.last_sequence, $2)",
     )
-    .bind(sale.as_str())
-    .bind(sequence)
+    .bind(&id.stream)
+    .bind(id.sequence)
     .execute(&mut *db)
     .await?;
     let recorded = sqlx::query(
-        "INSERT INTO outbox (stream, sequence, sale, kind, data, at) VALUES ($1, $2, $1, $3, $4, $5)
+        "INSERT INTO outbox (stream, sequence, sale, kind, data, at) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT DO NOTHING",
     )
+    .bind(&id.stream)
+    .bind(id.sequence)
     .bind(sale.as_str())
-    .bind(sequence)
     .bind(event.kind)
     .bind(event.data)
     .bind(at.as_millis())
@@ -72,7 +84,7 @@ pub(super) async fn record_sale_event(
         sqlx::query(
             "UPDATE outbox_stream SET due_at = COALESCE(due_at, $2) WHERE stream = $1 AND dead_at IS NULL",
         )
-        .bind(sale.as_str())
+        .bind(id.stream)
         .bind(at.as_millis())
         .execute(db)
         .await?;

@@ -8,7 +8,7 @@ use crate::{
             port::{LedgerError, NewEvent},
             sqlite::rows::{parse, time},
         },
-        outbox::port::{AfterFailure, EventId, LeasedEvent, OutboxEvent, StreamLease},
+        outbox::port::{AfterFailure, EventId, LeasedEvent, OutboxEvent, StandaloneEvent, StreamLease},
     },
     kernel::Timestamp,
 };
@@ -37,19 +37,29 @@ pub(crate) async fn append_event(
     Ok(())
 }
 
-pub(super) async fn record_sale_event(
+pub(super) async fn record_events(
     db: &mut SqliteConnection,
     sale: String,
-    sequence: i64,
-    event: NewEvent,
-    at: Timestamp,
+    events: Vec<StandaloneEvent>,
+) -> Result<(), LedgerError> {
+    for event in events {
+        record_event(db, &sale, event).await?;
+    }
+    Ok(())
+}
+
+async fn record_event(
+    db: &mut SqliteConnection,
+    sale: &str,
+    StandaloneEvent { id, event, at }: StandaloneEvent,
 ) -> Result<(), LedgerError> {
     let recorded = sqlx::query(
-        "INSERT INTO outbox (stream, sequence, sale, kind, data, at) VALUES (?1, ?2, ?1, ?3, ?4, ?5)
+        "INSERT INTO outbox (stream, sequence, sale, kind, data, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT DO NOTHING",
     )
-    .bind(&sale)
-    .bind(sequence)
+    .bind(&id.stream)
+    .bind(id.sequence)
+    .bind(sale)
     .bind(event.kind)
     .bind(event.data)
     .bind(at.as_millis())
@@ -63,8 +73,8 @@ pub(super) async fn record_sale_event(
          ON CONFLICT DO UPDATE SET last_sequence = MAX(last_sequence, excluded.last_sequence),
                                    due_at = CASE WHEN dead_at IS NULL THEN COALESCE(due_at, ?3) END",
     )
-    .bind(sale)
-    .bind(sequence)
+    .bind(id.stream)
+    .bind(id.sequence)
     .bind(at.as_millis())
     .execute(db)
     .await?;
