@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -183,14 +184,29 @@ impl HttpClient {
         self.send(Method::GET, uri, &[], Bytes::new()).await
     }
 
-    /// Sends a form that is encoded already.
+    /// Sends a form that is encoded already. `credentials`, user and password with a colon between, are sent
+    /// as `Basic`.
     ///
     /// # Errors
     /// As [`HttpClient::get`].
-    pub async fn post_form(&self, url: &str, form: String) -> Result<Response, CallError> {
+    ///
+    /// # Panics
+    /// Never: base64 is visible ASCII.
+    pub async fn post_form(
+        &self,
+        url: &str,
+        form: String,
+        credentials: Option<&str>,
+    ) -> Result<Response, CallError> {
         let uri = url.parse().map_err(|_| CallError::NotSent)?;
         let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let headers = [(http::header::CONTENT_TYPE, content_type)];
+        let mut headers = vec![(http::header::CONTENT_TYPE, content_type)];
+        if let Some(credentials) = credentials {
+            let basic = format!("Basic {}", STANDARD.encode(credentials));
+            let mut basic = HeaderValue::from_str(&basic).expect("base64 is visible ASCII");
+            basic.set_sensitive(true);
+            headers.push((http::header::AUTHORIZATION, basic));
+        }
         self.send(Method::POST, uri, &headers, form.into()).await
     }
 

@@ -34,7 +34,7 @@ pub use self::{
     handoff::{HandoffConfig, HandoffError, HandoffIssuer, HandoffKeys, SignInState, inspect_handoff_keys},
     handoff_sign_in::DepositOutcome,
     inspection::{CustomerSample, ShopInspection, inspect_shop},
-    oidc::{OIDC_RETURN_PATH, OidcConfig, ProviderFinding, inspect_provider},
+    oidc::{ClientAuthentication, OIDC_RETURN_PATH, OidcConfig, ProviderFinding, inspect_provider},
     passwords::{PasswordFormatCost, PasswordLimits, password_format_costs, unsafe_password_formats},
     replay_guard::ReplayGuardLocation,
     service::Shop,

@@ -12,7 +12,7 @@ const { OIDC_ISSUER: issuer, OIDC_SECRET: secret, STAGEDOOR_SALE: sale } = proce
 const sale_page = `${base}/sales/${sale}`;
 
 const provider = new Provider(issuer, {
-  clients: [{ client_id: "tickets", client_secret: secret, redirect_uris: [`${base}/v1/sign-in/oidc`], token_endpoint_auth_method: "client_secret_post" }],
+  clients: [{ client_id: "tickets", client_secret: secret, redirect_uris: [`${base}/v1/sign-in/oidc`], token_endpoint_auth_method: "client_secret_basic" }],
   claims: { openid: ["sub"], profile: ["name"] },
   conformIdTokenClaims: false,
   pkce: { required: () => true },

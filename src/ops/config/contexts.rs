@@ -86,6 +86,7 @@ impl Settings {
                 issuer: shop.oidc.issuer.clone(),
                 client_id: shop.oidc.client_id.clone(),
                 client_secret: shop.oidc.client_secret.expose().to_owned(),
+                client_authentication: shop.oidc.client_authentication,
                 customer_claim: shop.oidc.customer_claim.clone(),
                 redirect_uri: format!("{}{}", self.server.public_base, shop::OIDC_RETURN_PATH),
             }),

@@ -11,6 +11,7 @@ use crate::{
         secrets::{DatabaseUrl, Secret},
         storage::{BoxOfficeSettings, DatabaseSettings, StoreSettings, WaitingRoomSettings},
     },
+    shop::ClientAuthentication,
 };
 
 /// The whole configuration.
@@ -300,6 +301,8 @@ pub struct OidcSettings {
     pub client_id: String,
     /// Its secret; empty for a public client.
     pub client_secret: Secret,
+    /// How the secret is shown to the provider: "client_secret_basic" or "client_secret_post".
+    pub client_authentication: ClientAuthentication,
     /// The claim of the ID token that has the shop's key of the customer: the column id of customer_query.
     pub customer_claim: String,
 }

@@ -107,6 +107,7 @@ fn check_audience(claims: &Map<String, Value>, client_id: &str) -> Result<(), &'
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shop::oidc::ClientAuthentication;
     use serde_json::json;
 
     const NOW_S: i64 = 1_800_000_000;
@@ -116,6 +117,7 @@ mod tests {
             issuer: "https://shop.example".into(),
             client_id: "tickets".into(),
             client_secret: String::new(),
+            client_authentication: ClientAuthentication::default(),
             customer_claim: "sub".into(),
             redirect_uri: "https://tickets.example/v1/sign-in/oidc".into(),
         }

@@ -8,6 +8,6 @@ mod provider;
 
 pub(super) use self::provider::{ExchangeError, OidcProvider, new_code_verifier};
 pub use self::{
-    config::{OIDC_RETURN_PATH, OidcConfig},
+    config::{ClientAuthentication, OIDC_RETURN_PATH, OidcConfig},
     inspection::{ProviderFinding, inspect_provider},
 };

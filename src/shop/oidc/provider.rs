@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use serde::Deserialize;
 
 use super::{
-    config::OidcConfig,
+    config::{ClientAuthentication, OidcConfig},
     id_token::{IdToken, verify_id_token},
 };
 use crate::{
@@ -53,6 +53,8 @@ pub(crate) enum ExchangeError {
     Call(#[from] CallError),
     #[error("the discovery document names another issuer, {0}")]
     OtherIssuer(String),
+    #[error("an endpoint of the discovery document is no URL, or less protected than the issuer")]
+    Endpoints,
     #[error("the provider answered {0}")]
     Status(u16),
     #[error("the provider's answer lacks what it must have")]
@@ -136,9 +138,17 @@ impl OidcProvider {
 
     async fn discover(&self) -> Result<(), ExchangeError> {
         let document = fetch_discovery(&self.http, &self.config.issuer).await?;
-        // The client of a key set takes URLs only.
-        if !is_url(&document.jwks_uri) {
-            return Err(ExchangeError::Malformed);
+        let endpoints = [
+            &document.authorization_endpoint,
+            &document.token_endpoint,
+            &document.jwks_uri,
+        ];
+        let has_tls = |url: &str| url.starts_with("https:");
+        if !endpoints
+            .iter()
+            .all(|url| is_url(url) && (has_tls(url) || !has_tls(&self.config.issuer)))
+        {
+            return Err(ExchangeError::Endpoints);
         }
         let known = self
             .discovered
@@ -240,7 +250,9 @@ pub(super) async fn token_exchange(
     code_verifier: &str,
 ) -> Result<Response, ExchangeError> {
     let form = token_request(config, code, code_verifier);
-    Ok(http.post_form(endpoint, form).await?)
+    Ok(http
+        .post_form(endpoint, form, basic_credentials(config).as_deref())
+        .await?)
 }
 
 fn token_request(config: &OidcConfig, code: &str, code_verifier: &str) -> String {
@@ -248,10 +260,29 @@ fn token_request(config: &OidcConfig, code: &str, code_verifier: &str) -> String
     form.append_pair("grant_type", "authorization_code")
         .append_pair("code", code)
         .append_pair("redirect_uri", &config.redirect_uri)
-        .append_pair("code_verifier", code_verifier)
-        .append_pair("client_id", &config.client_id);
-    if !config.client_secret.is_empty() {
-        form.append_pair("client_secret", &config.client_secret);
+        .append_pair("code_verifier", code_verifier);
+    if !has_basic_credentials(config) {
+        form.append_pair("client_id", &config.client_id);
+        if !config.client_secret.is_empty() {
+            form.append_pair("client_secret", &config.client_secret);
+        }
     }
     form.finish()
+}
+
+fn has_basic_credentials(config: &OidcConfig) -> bool {
+    !config.client_secret.is_empty()
+        && config.client_authentication == ClientAuthentication::ClientSecretBasic
+}
+
+/// Id and secret for the header, each encoded as in a form (RFC 6749, section 2.3.1).
+fn basic_credentials(config: &OidcConfig) -> Option<String> {
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    has_basic_credentials(config).then(|| {
+        format!(
+            "{}:{}",
+            encoded(&config.client_id),
+            encoded(&config.client_secret)
+        )
+    })
 }

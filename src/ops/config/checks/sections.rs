@@ -297,6 +297,7 @@ fn oidc(section: &ShopSettings, problems: &mut Problems) {
         issuer,
         client_id,
         client_secret,
+        client_authentication: _,
         customer_claim,
     } = &section.oidc;
     let is_wanted = !client_id.is_empty() || !client_secret.is_empty();

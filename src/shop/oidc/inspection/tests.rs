@@ -12,7 +12,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kernel::{OsEntropy, SystemClock};
+use crate::{
+    kernel::{OsEntropy, SystemClock},
+    shop::oidc::ClientAuthentication,
+};
 
 const REDIRECT_URI: &str = "https://tickets.example/v1/sign-in/oidc";
 
@@ -60,9 +63,18 @@ async fn authorize(Query(query): Query<Fields>) -> axum::response::Response {
     (StatusCode::FOUND, headers).into_response()
 }
 
-async fn exchange(form: String) -> axum::response::Response {
+/// It takes the secret in either way.
+async fn exchange(headers: HeaderMap, form: String) -> axum::response::Response {
     let form: Fields = form_urlencoded::parse(form.as_bytes()).into_owned().collect();
-    let is_known = form["client_id"] == "tickets" && form["client_secret"] == "right";
+    let field = |name: &str| form.get(name).map(String::as_str);
+    let basic = headers
+        .get(header::AUTHORIZATION)
+        .map(|value| value.to_str().unwrap());
+    // base64 of `tickets:right%2B+`.
+    let is_known = match basic {
+        Some(basic) => basic == "Basic dGlja2V0czpyaWdodCUyQis=" && field("client_secret").is_none(),
+        None => (field("client_id"), field("client_secret")) == (Some("tickets"), Some("right+ ")),
+    };
     let error = if is_known {
         "invalid_grant"
     } else {
@@ -75,7 +87,8 @@ fn config(issuer: &str) -> OidcConfig {
     OidcConfig {
         issuer: issuer.to_owned(),
         client_id: "tickets".to_owned(),
-        client_secret: "right".to_owned(),
+        client_secret: "right+ ".to_owned(),
+        client_authentication: ClientAuthentication::default(),
         customer_claim: "sub".to_owned(),
         redirect_uri: REDIRECT_URI.to_owned(),
     }
@@ -98,10 +111,19 @@ fn bad(findings: &[ProviderFinding]) -> Vec<&str> {
 #[tokio::test]
 async fn a_provider_that_knows_the_client_is_good() {
     let issuer = provider(|_| {}).await;
-    let findings = inspect(&config(&issuer)).await;
-    assert_eq!(findings.len(), 4);
-    let is_good = |finding: &ProviderFinding| matches!(finding, ProviderFinding::Good(_));
-    assert!(findings.iter().all(is_good), "{findings:?}");
+    for client_authentication in [
+        ClientAuthentication::ClientSecretBasic,
+        ClientAuthentication::ClientSecretPost,
+    ] {
+        let config = OidcConfig {
+            client_authentication,
+            ..config(&issuer)
+        };
+        let findings = inspect(&config).await;
+        assert_eq!(findings.len(), 4);
+        let is_good = |finding: &ProviderFinding| matches!(finding, ProviderFinding::Good(_));
+        assert!(findings.iter().all(is_good), "{findings:?}");
+    }
 }
 
 #[tokio::test]
