@@ -29,7 +29,10 @@ use crate::{
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(1);
-const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+/// An answer with a hundred called visitors has about 30 kB.
+const RESPONSE_BYTES_MAX: usize = 512 * 1024;
+/// Called visitors that are recorded in one transaction.
+const CALLED_AT_ONCE: usize = 100;
 /// Maximum number of ended visits in one report; the others are in the next ones.
 const ENDED_MAX: usize = 8_192;
 
@@ -160,11 +163,17 @@ impl Reporter {
     /// Records for the shop who was called; the next report says so. What could not be recorded comes again
     /// with the next answer.
     async fn record_called(&self, sale: &SaleId, called: Vec<CalledVisitor>) {
-        if called.is_empty() {
-            return;
+        for some in called.chunks(CALLED_AT_ONCE) {
+            if !self.record_some_called(sale, some).await {
+                return;
+            }
         }
+    }
+
+    /// Says whether they are recorded.
+    async fn record_some_called(&self, sale: &SaleId, called: &[CalledVisitor]) -> bool {
         let mut visitors = Vec::with_capacity(called.len());
-        for visitor in &called {
+        for visitor in called {
             let Some(customer) = visitor.customer(&self.call_notice_keys, sale) else {
                 tracing::error!(%sale, arrival = visitor.arrival,
                     "a request to be told was encrypted under a key that is gone; it is dropped");
@@ -180,12 +189,15 @@ impl Reporter {
         let events = self.box_office.checkout.events();
         match events.record_called(sale, &visitors).await {
             Ok(()) => {
-                let told = called.iter().map(|visitor| visitor.arrival).collect();
-                self.state.lock().told.insert(sale.clone(), told);
+                let mut state = self.state.lock();
+                let told = state.told.entry(sale.clone()).or_default();
+                told.extend(called.iter().map(|visitor| visitor.arrival));
+                true
             }
             Err(error) => {
                 tracing::warn!(%sale, %error, visitors = called.len(),
                     "cannot record that visitors were called; retrying with the next report");
+                false
             }
         }
     }

@@ -43,18 +43,26 @@ impl Shop {
             retry_after: self.soon(),
         };
         let provider = self.provider.as_ref().ok_or_else(unreachable)?;
-        self.use_state(state).await?;
         match provider.exchange(code, &state.code_verifier).await {
-            Ok(token) => Ok(SignInOutcome::SignedIn(
-                self.new_session(token.customer, token.name),
-            )),
+            Ok(token) => {
+                // After the exchange: what fails for a moment works when the browser asks again, and a code
+                // that the provider does not know leaves no trace here.
+                self.use_state(state).await?;
+                Ok(SignInOutcome::SignedIn(
+                    self.new_session(token.customer, token.name),
+                ))
+            }
+            Err(ExchangeError::Busy) => Err(SignInOutcome::Busy {
+                retry_after: self.soon(),
+            }),
             Err(error) => {
                 tracing::warn!(%error, "a sign-in at the OpenID provider failed");
                 Err(match error {
                     ExchangeError::IdToken(why) => {
                         SignInOutcome::HandoffRejected(HandoffError::new("id_token", why))
                     }
-                    ExchangeError::Status(400..=499) => {
+                    // Other refusals are about this service, not about the customer.
+                    ExchangeError::Status(400) => {
                         SignInOutcome::HandoffRejected(HandoffError::new("code", "the provider refuses it"))
                     }
                     _ => unreachable(),

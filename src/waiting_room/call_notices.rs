@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::{
     kernel::SaleId,
@@ -41,13 +42,18 @@ const NUMBERS_AT_ONCE: u32 = 5_000;
 /// Called visitors whom the box office has not recorded yet; more are looked up later.
 const CALLED_MAX: usize = 5_000;
 /// Called visitors of one answer.
-const ANSWER_MAX: usize = 500;
+const ANSWER_MAX: usize = 100;
+/// Questions and withdrawals at a time: they share the journal's connections.
+const QUERIES_MAX: usize = 2;
+/// A node whose clock is behind may still keep a request: every request is deleted so often, at each step.
+const DELETIONS: u32 = 120;
 
 /// The requests of a sale's visitors to be told when they are called.
 pub(crate) struct CallNotices {
     context: Arc<RoomContext>,
     store: Arc<dyn NoticeStore>,
     writer: GroupCommit<CallNotice, Result<(), ()>>,
+    queries: Semaphore,
     state: Mutex<State>,
 }
 
@@ -59,8 +65,10 @@ struct State {
     called: BTreeMap<u32, CalledVisitor>,
     /// Arrival numbers whose request is to be deleted.
     done: BTreeSet<u32>,
-    /// The sale has closed, and every request is deleted.
-    is_over: bool,
+    /// Requests that came when their number was called already: a look-up may have missed them.
+    late_requests: u64,
+    /// How often every request was deleted since the sale closed.
+    deletions: u32,
 }
 
 impl fmt::Debug for CallNotices {
@@ -92,6 +100,7 @@ impl CallNotices {
             context,
             store,
             writer,
+            queries: Semaphore::new(QUERIES_MAX),
             state: Mutex::default(),
         }
     }
@@ -109,7 +118,8 @@ impl CallNotices {
             return Ok(CallNoticeOutcome::NotWaiting);
         };
         let store = &self.context.store;
-        if store.entry_state(number, self.context.moment()) != NumberState::Waiting {
+        let is_waiting = store.entry_state(number, self.context.moment()) == NumberState::Waiting;
+        if !is_waiting || self.context.phase() == Phase::Closed {
             return Ok(CallNoticeOutcome::NotWaiting);
         }
         let notice = CallNotice {
@@ -128,6 +138,7 @@ impl CallNotices {
         let mut state = self.state.lock();
         if self.has_order() && store.now_serving() >= number {
             state.looked_up_to = state.looked_up_to.min(number.saturating_sub(1));
+            state.late_requests += 1;
         }
         Ok(CallNoticeOutcome::Kept)
     }
@@ -140,10 +151,11 @@ impl CallNotices {
         let Some((arrival, _)) = self.place_of(token) else {
             return Ok(());
         };
-        self.store
-            .remove(&[arrival])
-            .await
-            .map_err(|_| WaitingRoomError::Journal)
+        let _turn = self.queries.try_acquire().map_err(|_| WaitingRoomError::Busy)?;
+        let removed = self.store.remove(&[arrival]).await;
+        removed.map_err(|_| WaitingRoomError::Journal)?;
+        self.state.lock().called.remove(&arrival);
+        Ok(())
     }
 
     /// Whether there is a request that was not carried out yet.
@@ -154,6 +166,7 @@ impl CallNotices {
         let Some((arrival, _)) = self.place_of(token) else {
             return Ok(false);
         };
+        let _turn = self.queries.try_acquire().map_err(|_| WaitingRoomError::Busy)?;
         let found = self.store.of_arrivals(&[arrival]).await;
         Ok(!found.map_err(|_| WaitingRoomError::Journal)?.is_empty())
     }
@@ -190,12 +203,13 @@ impl CallNotices {
 
     /// The sale is over: nothing of its visitors is kept.
     async fn finish(&self) -> Result<(), JournalError> {
-        if self.state.lock().is_over {
+        let deletions = self.state.lock().deletions;
+        if deletions >= DELETIONS {
             return Ok(());
         }
         self.store.remove_all().await?;
         *self.state.lock() = State {
-            is_over: true,
+            deletions: deletions + 1,
             ..State::default()
         };
         Ok(())
@@ -213,43 +227,44 @@ impl CallNotices {
 
     async fn look_up(&self, first: u32, last: u32) -> Result<(), JournalError> {
         let store = &self.context.store;
+        let late_requests = self.state.lock().late_requests;
         let arrivals: Vec<u32> = (first..=last).map(|number| store.arrival(number)).collect();
         let notices = self.store.of_arrivals(&arrivals).await?;
-        let at = self.context.moment();
+        let called_at = self.context.clock.now();
         let mut state = self.state.lock();
         for notice in notices {
-            let enter_by = match store.entry_state(store.queue_number(notice.arrival), at) {
-                NumberState::Called { ends_at } => Some(ends_at),
-                NumberState::Missed => None,
-                NumberState::Waiting | NumberState::Admitted | NumberState::Left => {
-                    state.done.insert(notice.arrival);
-                    continue;
-                }
-            };
             let visitor = CalledVisitor {
                 arrival: notice.arrival,
                 customer: base64url(&notice.customer),
-                called_at: at.now,
-                enter_by,
+                called_at,
+                enter_by: None,
             };
             state.called.insert(notice.arrival, visitor);
         }
-        // A request that came meanwhile may have set it back.
-        if state.looked_up_to + 1 == first {
+        // Otherwise the range is looked up once more.
+        if state.late_requests == late_requests {
             state.looked_up_to = last;
         }
         Ok(())
     }
 
-    /// Some of those who were called and are not known to be told.
+    /// Some of those who were called, have not entered or left since, and are not known to be told.
     pub(crate) fn called(&self) -> Vec<CalledVisitor> {
-        self.state
-            .lock()
-            .called
-            .values()
-            .take(ANSWER_MAX)
-            .cloned()
-            .collect()
+        let (store, at) = (&self.context.store, self.context.moment());
+        let mut state = self.state.lock();
+        let State { called, done, .. } = &mut *state;
+        called.retain(|arrival, visitor| {
+            visitor.enter_by = match store.entry_state(store.queue_number(*arrival), at) {
+                NumberState::Called { ends_at } => Some(ends_at),
+                NumberState::Missed => None,
+                NumberState::Waiting | NumberState::Admitted | NumberState::Left => {
+                    done.insert(*arrival);
+                    return false;
+                }
+            };
+            true
+        });
+        called.values().take(ANSWER_MAX).cloned().collect()
     }
 
     /// The box office has recorded that these were called.

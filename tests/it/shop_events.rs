@@ -174,26 +174,26 @@ async fn the_shop_hears_everything(world: &World, receiver: &Receiver) {
     );
 }
 
-/// Lets the failing events have failed for eleven minutes, and be due.
+/// Lets the failing events have failed for four days, and be due.
 async fn age_failures(world: &World) {
     match world.databases().ledger {
         DatabaseLocation::Postgres(_) => {
             let aged = "UPDATE stagedoor_ledger.outbox_stream
-                        SET failing_since = failing_since - 660000, due_at = 0 WHERE attempts > 0";
+                        SET failing_since = failing_since - 345600000, due_at = 0 WHERE attempts > 0";
             world.environment().execute(aged).await;
         }
         DatabaseLocation::File(file) => {
             let mut file = SqliteConnection::connect(&format!("sqlite:{}", file.display()))
                 .await
                 .unwrap();
-            let aged = "UPDATE outbox_stream SET failing_since = failing_since - 660000, due_at = 0
+            let aged = "UPDATE outbox_stream SET failing_since = failing_since - 345600000, due_at = 0
                         WHERE attempts > 0";
             sqlx::query(aged).execute(&mut file).await.unwrap();
         }
     }
 }
 
-/// An order whose first event is a dead letter, because the receiver answered 410 for eleven minutes.
+/// An order whose first event is a dead letter, because the receiver answered 410 for four days.
 async fn refused_for_long(world: &World, receiver: &Receiver, fan: &mut Fan) -> String {
     let dead_letters = "stagedoor_outbox_dead_letters";
     wait_for_gauge(world, 0, dead_letters, |count| count == 0.0).await;

@@ -215,6 +215,7 @@ macro_rules! outbox_conformance {
             a_sales_event_is_recorded_once
             a_range_is_sent_again
             a_replay_forgets_failures_and_ends_leases
+            a_call_expires_and_is_not_replayed
             the_feed_gives_every_event_once_in_order
         );
     };

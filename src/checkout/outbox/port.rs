@@ -110,6 +110,8 @@ pub(crate) enum AfterFailure {
     RetryAt(Timestamp),
     /// It is a dead letter: its stream stops until an operator decides.
     Dead,
+    /// It is worth nothing any more: it is given up, and its stream goes on.
+    Expired,
 }
 
 /// An event that is not sent any more, and keeps the later ones of its stream from being sent.
@@ -219,8 +221,8 @@ pub(crate) trait Outbox: Send + Sync + 'static {
     ) -> Result<bool, LedgerError>;
 
     /// Marks events of the range as to be sent again, at most `limit` behind the feed position `after`.
-    /// Streams that a dead letter stops are left out. The others are due at once, their leases end, and their
-    /// failures are forgotten.
+    /// Streams that a dead letter stops are left out, and calls of visitors, which are over. The others are
+    /// due at once, their leases end, and their failures are forgotten.
     async fn replay(
         &self,
         range: &ReplayRange,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Uri, header};
 
 use crate::{
     checkout::outbox::event::CloudEvent,
@@ -29,8 +29,6 @@ pub enum DeliveryOutcome {
     Accepted,
     /// It did not; the text says what happened instead.
     Failed(String),
-    /// It answered 410: it may not want this event, now or later.
-    Gone,
 }
 
 /// Receiver of events. Delivery is at least once: receivers deduplicate by the event's id.
@@ -92,7 +90,6 @@ impl WebhookReceiver {
         match self.deliver(&event.id, body.into()).await {
             DeliveryOutcome::Accepted => Ok(()),
             DeliveryOutcome::Failed(why) => Err(why),
-            DeliveryOutcome::Gone => Err("answered 410".to_owned()),
         }
     }
 }
@@ -155,7 +152,6 @@ impl EventReceiver for WebhookReceiver {
             .await
         {
             Ok(status) if status.is_success() => DeliveryOutcome::Accepted,
-            Ok(StatusCode::GONE) => DeliveryOutcome::Gone,
             Ok(status) if status.is_redirection() => DeliveryOutcome::Failed(format!(
                 "answered {}; redirects are not followed",
                 status.as_u16()

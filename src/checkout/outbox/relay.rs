@@ -13,7 +13,7 @@ use crate::{
     checkout::{
         ledger::port::LedgerError,
         outbox::{
-            event::CloudEvent,
+            event::{CloudEvent, VISITOR_CALLED},
             port::{AfterFailure, LeasedEvent, Outbox},
             receiver::{DeliveryOutcome, EventReceiver},
         },
@@ -24,8 +24,8 @@ use crate::{
 
 /// How long a failing event is sent again before it becomes a dead letter.
 pub(super) const RETRY_FOR: Duration = Duration::from_hours(72);
-/// How long 410 counts as a failure like others: a deployment that lost its route answers so for a while.
-pub(super) const RETRY_GONE_FOR: Duration = Duration::from_mins(10);
+/// How long it is worth telling a visitor that they are called.
+pub(super) const TELL_CALL_FOR: Duration = Duration::from_mins(10);
 const RETRY_BASE: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_mins(10);
 /// What a lease lasts beyond the receiver's time limit: enough to record a result.
@@ -115,18 +115,14 @@ impl Relay {
         let now = self.clock.now();
         let failure = match outcome {
             DeliveryOutcome::Accepted => None,
-            DeliveryOutcome::Failed(error) => Some((error, self.after_failure(&leased, now, RETRY_FOR))),
-            DeliveryOutcome::Gone => Some((
-                "answered 410".to_owned(),
-                self.after_failure(&leased, now, RETRY_GONE_FOR),
-            )),
+            DeliveryOutcome::Failed(error) => Some((error, self.after_failure(&leased, now))),
         };
         self.log(&leased, failure.as_ref(), now);
         let recorded = if let Some((error, after)) = failure {
-            count(if after == AfterFailure::Dead {
-                "dead"
-            } else {
-                "failed"
+            count(match after {
+                AfterFailure::RetryAt(_) => "failed",
+                AfterFailure::Dead => "dead",
+                AfterFailure::Expired => "expired",
             });
             let failed = self.outbox.record_failure(&leased.lease, &error, after, now);
             failed.await.map(|()| None)
@@ -155,11 +151,13 @@ impl Relay {
         }
     }
 
-    fn after_failure(&self, leased: &LeasedEvent, now: Timestamp, retry_for: Duration) -> AfterFailure {
+    fn after_failure(&self, leased: &LeasedEvent, now: Timestamp) -> AfterFailure {
         let is_over = leased
             .failing_since
-            .is_some_and(|since| now.since(since) >= retry_for);
-        if is_over {
+            .is_some_and(|since| now.since(since) >= RETRY_FOR);
+        if leased.event.kind == VISITOR_CALLED && now.since(leased.event.at) >= TELL_CALL_FOR {
+            AfterFailure::Expired
+        } else if is_over {
             AfterFailure::Dead
         } else {
             AfterFailure::RetryAt(now.plus(backoff(leased.attempts, self.entropy.as_ref())))

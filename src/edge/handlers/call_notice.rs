@@ -13,7 +13,7 @@ use crate::{
         auth::extractors::{QueueHolder, SignedIn, VerifiedQueueHolder},
         errors::problem::{Problem, ProblemType},
         handlers::{HandlerResult, private_json, task_failed},
-        state::{AppState, WaitingRoomState},
+        state::{AppState, SaleInfo, SignIn, WaitingRoomState},
     },
     waiting_room::CallNoticeOutcome,
 };
@@ -25,8 +25,8 @@ pub struct CallNoticeResponse {
     pub(crate) is_asked: bool,
 }
 
-fn check_offered(app: &AppState) -> Result<(), Problem> {
-    if app.config.call_notices {
+fn check_offered(app: &AppState, sale: &SaleInfo) -> Result<(), Problem> {
+    if app.config.call_notices && sale.sign_in == SignIn::Customer {
         Ok(())
     } else {
         Err(Problem::new(ProblemType::NotFound).detail("the shop does not tell visitors of their call"))
@@ -36,9 +36,9 @@ fn check_offered(app: &AppState) -> Result<(), Problem> {
 /// `GET /v1/sales/{sale}/queue/call-notice`
 pub async fn get(
     State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
-    VerifiedQueueHolder(QueueHolder { room, token, .. }): VerifiedQueueHolder,
+    VerifiedQueueHolder(QueueHolder { sale, room, token }): VerifiedQueueHolder,
 ) -> HandlerResult {
-    check_offered(&app)?;
+    check_offered(&app, &sale)?;
     let asked = room.is_to_be_told(&token).await;
     let is_asked = asked.map_err(|e| app.waiting_room_problem("call notice", &e))?;
     Ok(private_json(StatusCode::OK, &CallNoticeResponse { is_asked }))
@@ -48,9 +48,9 @@ pub async fn get(
 pub async fn ask(
     State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
     SignedIn(session): SignedIn,
-    VerifiedQueueHolder(QueueHolder { room, token, .. }): VerifiedQueueHolder,
+    VerifiedQueueHolder(QueueHolder { sale, room, token }): VerifiedQueueHolder,
 ) -> HandlerResult {
-    check_offered(&app)?;
+    check_offered(&app, &sale)?;
     let customer = session
         .subject
         .customer_key()
@@ -72,9 +72,9 @@ pub async fn ask(
 /// `DELETE /v1/sales/{sale}/queue/call-notice`: no longer wants to be told.
 pub async fn withdraw(
     State(WaitingRoomState { app, .. }): State<WaitingRoomState>,
-    VerifiedQueueHolder(QueueHolder { room, token, .. }): VerifiedQueueHolder,
+    VerifiedQueueHolder(QueueHolder { sale, room, token }): VerifiedQueueHolder,
 ) -> HandlerResult {
-    check_offered(&app)?;
+    check_offered(&app, &sale)?;
     let withdrawn = app
         .lifecycle
         .spawn_uncancellable(async move { room.withdraw_call_notice(&token).await });

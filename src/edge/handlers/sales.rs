@@ -160,7 +160,7 @@ fn describe<'a>(app: &AppState, sale: &'a SaleInfo, phase: Phase, lang: Lang) ->
         closes_at: sale.closes_at,
         sign_in: sale.sign_in,
         queue_order: sale.queue_order,
-        call_notices: app.config.call_notices,
+        call_notices: app.config.call_notices && sale.sign_in == SignIn::Customer,
         limits: PurchaseLimits {
             seats_per_customer_max: sale.seats_per_customer_max,
             hold_ttl_s: sale.hold_ttl.as_secs(),

@@ -20,8 +20,8 @@ use crate::{
             HandlerResult,
             params::Query,
             private_json,
-            request::{Json, read_form},
-            sign_in::{HandoffRequest, set_session, signed_in_or_problem},
+            request::{ClientAddress, Json, read_form},
+            sign_in::{HandoffRequest, check_sign_in_rate, set_session, signed_in_or_problem},
             task_failed,
         },
         state::{AppState, ShopSignIn},
@@ -190,6 +190,7 @@ pub struct ProviderQuery {
 /// `GET /v1/sign-in/oidc`: the provider sends the browser back.
 pub async fn return_from_provider(
     State(app): State<Arc<AppState>>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     Query(ProviderQuery { code, state, error }): Query<ProviderQuery>,
 ) -> HandlerResult {
@@ -208,6 +209,7 @@ pub async fn return_from_provider(
         );
         return see_other(&state.return_path);
     };
+    check_sign_in_rate(&app, address)?;
     let (shop, path) = (Arc::clone(&app.shop), state.return_path.clone());
     let outcome = app
         .lifecycle

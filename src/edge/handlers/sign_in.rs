@@ -1,6 +1,6 @@
 //! Operations of signing in: by the shop's password, or by a token that the shop signed.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::State,
@@ -69,9 +69,7 @@ pub async fn sign_in(
     headers: HeaderMap,
     Json(credentials): Json<Credentials>,
 ) -> HandlerResult {
-    if let Err(wait) = app.limits.sign_ins.take(address) {
-        return Err(Problem::new(ProblemType::TooManyRequests).retry_after_s(wait.as_secs() + 1));
-    }
+    check_sign_in_rate(&app, address)?;
     let shop = Arc::clone(&app.shop);
     let outcome = app
         .lifecycle
@@ -83,6 +81,12 @@ pub async fn sign_in(
         .await
         .map_err(task_failed)?;
     session_response(&app, &headers, outcome)
+}
+
+/// Each attempt costs this service and the shop something, so that an address has a rate of them.
+pub(super) fn check_sign_in_rate(app: &AppState, address: IpAddr) -> Result<(), Problem> {
+    let taken = app.limits.sign_ins.take(address);
+    taken.map_err(|wait| Problem::new(ProblemType::TooManyRequests).retry_after_s(wait.as_secs() + 1))
 }
 
 /// `POST /v1/sign-in/handoff`: a session for a token of the shop.

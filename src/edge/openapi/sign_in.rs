@@ -162,6 +162,7 @@ fn return_from_provider() -> OperationDoc {
     .located("That page; its fragment has the customer's name.")
     .sets_cookie("The session token; removes the state.")
     .problem_like(Problem::new(ProblemType::WrongCredentials).detail(USED_STATE))
+    .problem(ProblemType::TooManyRequests)
     .problem(ProblemType::NotFound)
     .problem(ProblemType::ShopUnreachable)
 }

@@ -7,7 +7,7 @@ use crate::checkout::{CloudEvent, EVENT_TYPES, OrderEvent, SaleEvent, TestEvent,
 
 const DESCRIPTION: &str = "\
 Sent to `shop.events.url`, signed as Standard Webhooks. Any 2xx accepts the event. After any other \
-answer, or none in time, it is sent again for three days, after 410 for ten minutes. An `id` may \
+answer, or none in time, it is sent again for three days. An `id` may \
 arrive more than once. The events of one order arrive in order.";
 
 /// Adds the requests and their schemas to the document.
@@ -74,7 +74,6 @@ fn request(kind: &str, sentence: &str, schema: &Value, example: &CloudEvent) -> 
         },
         "responses": {
             "2XX": { "description": "Accepted." },
-            "410": { "description": "Not wanted: a dead letter after ten minutes." },
         },
         "security": [],
     })

@@ -132,9 +132,11 @@ fn judge_authorization(response: &Response) -> ProviderFinding {
         .find(|(name, _)| name == "error")
         .map(|(_, error)| error.into_owned());
     let body = String::from_utf8_lossy(&response.body);
+    // A sign-in page may have the words in its scripts.
+    let is_page = response.status.is_success();
     let in_body = CLIENT_ERRORS
         .iter()
-        .find(|error| body.contains(**error))
+        .find(|error| !is_page && body.contains(**error))
         .map(|error| (*error).to_owned());
     let status = response.status;
     match in_location.or(in_body) {

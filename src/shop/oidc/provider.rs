@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use super::{
     config::{ClientAuthentication, OidcConfig},
@@ -25,6 +26,8 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1_024;
 const REFRESH_INTERVAL: Duration = Duration::from_mins(15);
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
+/// Exchanges of codes at a time, so that a sale never slows the provider down.
+const EXCHANGES_MAX: usize = 32;
 const SCOPE: &str = "openid profile";
 
 /// A provider, discovered in the background.
@@ -32,6 +35,7 @@ pub(crate) struct OidcProvider {
     config: OidcConfig,
     http: HttpClient,
     discovered: ArcSwapOption<Discovered>,
+    exchanges: Semaphore,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     lifecycle: Lifecycle,
@@ -49,6 +53,8 @@ struct Discovered {
 pub(crate) enum ExchangeError {
     #[error("the provider's discovery document was not fetched yet")]
     NotDiscovered,
+    #[error("as many codes are being exchanged as may be")]
+    Busy,
     #[error(transparent)]
     Call(#[from] CallError),
     #[error("the discovery document names another issuer, {0}")]
@@ -101,6 +107,7 @@ impl OidcProvider {
             config,
             http: HttpClient::with_trust_store(TIMEOUT, RESPONSE_BYTES_MAX, &trust_store),
             discovered: ArcSwapOption::empty(),
+            exchanges: Semaphore::new(EXCHANGES_MAX),
             clock,
             entropy,
             lifecycle: lifecycle.clone(),
@@ -180,6 +187,7 @@ impl OidcProvider {
     /// Exchanges the code that the browser has brought for who the customer is.
     pub(crate) async fn exchange(&self, code: &str, code_verifier: &str) -> Result<IdToken, ExchangeError> {
         let discovered = self.discovered.load_full().ok_or(ExchangeError::NotDiscovered)?;
+        let _turn = self.exchanges.try_acquire().map_err(|_| ExchangeError::Busy)?;
         let endpoint = &discovered.token_endpoint;
         let response = token_exchange(&self.config, endpoint, &self.http, code, code_verifier).await?;
         if response.status != 200 {

@@ -4,7 +4,8 @@
 //! changes in batches; a hash chain over the records makes later changes to them detectable.
 //!
 //! Floors, from the ground up: [`record`], [`port`] and [`notices`] · `encoding` and `chain` · the backends
-//! `sqlite` and `postgres` · `reader`, `verify`, `show` · [`request`] · [`writer`], with `batch` and `in_doubt`.
+//! `sqlite` and `postgres` · `reader`, `verify`, `show` · [`request`] · [`writer`], with `batch` and
+//! `in_doubt`.
 
 mod batch;
 pub(crate) mod chain;

@@ -115,7 +115,9 @@ async fn who_asked_is_told_once_called_until_the_box_office_has_recorded_it() {
     assert_eq!(called(&test).await, [""; 0], "not told twice");
     until_called(&test, &tokens[2]).await;
     test.entered(&tokens[2]).await;
-    assert_eq!(called(&test).await, [""; 0], "who is inside is not told");
+    for _ in 0..2 {
+        assert_eq!(called(&test).await, [""; 0], "who is inside is not told");
+    }
     assert!(!test.room.is_to_be_told(&tokens[2]).await.unwrap());
     test.life.stop();
 }

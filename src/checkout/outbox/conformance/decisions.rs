@@ -4,7 +4,10 @@ use super::{LedgerWithOutbox, accept, book, id_of, lease_one, pay, sale};
 use crate::{
     checkout::{
         ledger::conformance::fixtures::at,
-        outbox::port::{AfterFailure, ReplayRange},
+        outbox::{
+            event::{VisitorEvent, visitor_called},
+            port::{AfterFailure, ReplayRange},
+        },
     },
     kernel::SaleId,
 };
@@ -190,4 +193,40 @@ pub(crate) async fn a_replay_forgets_failures_and_ends_leases(ledger: &dyn Ledge
     );
     let next = accept(ledger, &again, 602).await.unwrap();
     assert_eq!(next.event.id, id_of(order, 2));
+}
+
+/// Nothing of a call stays to be sent, and a replay does not repeat it.
+pub(crate) async fn a_call_expires_and_is_not_replayed(ledger: &dyn LedgerWithOutbox) {
+    let called = |arrival| {
+        let visitor = VisitorEvent {
+            sale: sale(),
+            customer: "4711".to_owned(),
+            enter_by: None,
+        };
+        visitor_called(&visitor, arrival, at(0))
+    };
+    for _ in 0..2 {
+        let events = vec![called(1), called(2), called(1)];
+        ledger.record_events(&sale(), events).await.unwrap();
+    }
+    let leased = ledger.lease_streams(at(0), at(1_000), 8).await.unwrap();
+    let [first, second] = &leased[..] else {
+        panic!("two calls: {leased:?}");
+    };
+    assert_eq!((&first.event.sale, first.event.order()), (&sale(), None));
+    let expired = ledger.record_failure(&first.lease, "answered 500", AfterFailure::Expired, at(1));
+    expired.await.unwrap();
+    let late = ledger.record_failure(&first.lease, "answered 500", AfterFailure::Dead, at(2));
+    late.await.unwrap();
+    assert_eq!(accept(ledger, second, 2).await, None);
+    let counts = ledger.outbox_counts().await.unwrap();
+    assert_eq!((counts.undelivered, counts.dead), (0, 0));
+    assert_eq!(lease_one(ledger, 99_000).await, None);
+    ledger.number_events().await.unwrap();
+    let range = ReplayRange {
+        sale: None,
+        from: at(0),
+        until: at(99_000),
+    };
+    assert_eq!(ledger.replay(&range, 0, 9, at(99_000)).await.unwrap().events, 0);
 }

@@ -9,7 +9,10 @@ use super::{
 use crate::{
     checkout::{
         ledger::postgres::{rows::time, transaction::TxResult},
-        outbox::port::{DeadLetter, EventId, ReplayRange, ReplayStep},
+        outbox::{
+            event::VISITOR_CALLED,
+            port::{DeadLetter, EventId, ReplayRange, ReplayStep},
+        },
     },
     kernel::{SaleId, Timestamp},
 };
@@ -118,13 +121,14 @@ pub(super) async fn replay(
     lock_numbering(db).await?;
     let rows = sqlx::query(
         "SELECT position, stream FROM outbox WHERE position > $1 AND at >= $2 AND at < $3
-         AND ($4::text IS NULL OR sale = $4) ORDER BY position LIMIT $5",
+         AND ($4::text IS NULL OR sale = $4) AND kind <> $6 ORDER BY position LIMIT $5",
     )
     .bind(after)
     .bind(range.from.as_millis())
     .bind(range.until.as_millis())
     .bind(range.sale.as_ref().map(SaleId::as_str))
     .bind(i64::from(limit))
+    .bind(VISITOR_CALLED)
     .fetch_all(&mut *db)
     .await?;
     let mut positions = Vec::with_capacity(rows.len());

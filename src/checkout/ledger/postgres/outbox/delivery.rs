@@ -44,51 +44,48 @@ pub(crate) async fn append_event(
 pub(super) async fn record_events(
     db: &mut PgConnection,
     sale: SaleId,
-    mut events: Vec<StandaloneEvent>,
+    events: Vec<StandaloneEvent>,
 ) -> TxResult<()> {
-    // Nodes record the same events: one order of their locks.
-    events.sort_by(|a, b| (&a.id.stream, a.id.sequence).cmp(&(&b.id.stream, b.id.sequence)));
-    for event in events {
-        record_event(db, &sale, event).await?;
-    }
-    Ok(())
-}
-
-async fn record_event(
-    db: &mut PgConnection,
-    sale: &SaleId,
-    StandaloneEvent { id, event, at }: StandaloneEvent,
-) -> TxResult<()> {
-    // The row exists from now on, and is locked; it is due only if this transaction adds an event.
+    let Some(at) = events.iter().map(|event| event.at).min() else {
+        return Ok(());
+    };
+    let streams: Vec<&str> = events.iter().map(|event| event.id.stream.as_str()).collect();
+    let sequences: Vec<i64> = events.iter().map(|event| event.id.sequence).collect();
+    // The rows exist from now on, and are locked, in one order for all nodes; they are due only if this
+    // transaction adds an event.
     sqlx::query(
-        "INSERT INTO outbox_stream AS s (stream, last_sequence) VALUES ($1, $2)
-         ON CONFLICT (stream) DO UPDATE SET last_sequence = GREATEST(s.last_sequence, $2)",
+        "INSERT INTO outbox_stream AS s (stream, last_sequence)
+         SELECT stream, max(sequence) FROM unnest($1::text[], $2::bigint[]) AS e (stream, sequence)
+         GROUP BY stream ORDER BY stream
+         ON CONFLICT (stream) DO UPDATE
+             SET last_sequence = GREATEST(s.last_sequence, excluded.last_sequence)",
     )
-    .bind(&id.stream)
-    .bind(id.sequence)
+    .bind(&streams)
+    .bind(&sequences)
     .execute(&mut *db)
     .await?;
-    let recorded = sqlx::query(
-        "INSERT INTO outbox (stream, sequence, sale, kind, data, at) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT DO NOTHING",
+    let recorded: Vec<String> = sqlx::query_scalar(
+        "INSERT INTO outbox (stream, sequence, sale, kind, data, at)
+         SELECT stream, sequence, $1, kind, data, at
+         FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])
+              AS e (stream, sequence, kind, data, at)
+         ON CONFLICT DO NOTHING RETURNING stream",
     )
-    .bind(&id.stream)
-    .bind(id.sequence)
     .bind(sale.as_str())
-    .bind(event.kind)
-    .bind(event.data)
-    .bind(at.as_millis())
-    .execute(&mut *db)
+    .bind(&streams)
+    .bind(&sequences)
+    .bind(events.iter().map(|it| it.event.kind).collect::<Vec<_>>())
+    .bind(events.iter().map(|it| it.event.data.as_str()).collect::<Vec<_>>())
+    .bind(events.iter().map(|it| it.at.as_millis()).collect::<Vec<_>>())
+    .fetch_all(&mut *db)
     .await?;
-    if recorded.rows_affected() == 1 {
-        sqlx::query(
-            "UPDATE outbox_stream SET due_at = COALESCE(due_at, $2) WHERE stream = $1 AND dead_at IS NULL",
-        )
-        .bind(id.stream)
-        .bind(at.as_millis())
-        .execute(db)
-        .await?;
-    }
+    sqlx::query(
+        "UPDATE outbox_stream SET due_at = COALESCE(due_at, $2) WHERE stream = ANY($1) AND dead_at IS NULL",
+    )
+    .bind(recorded)
+    .bind(at.as_millis())
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -207,6 +204,7 @@ pub(super) async fn record_failure(
     let (retry_at, dead_at) = match after {
         AfterFailure::RetryAt(retry_at) => (Some(retry_at), None),
         AfterFailure::Dead => (None, Some(at)),
+        AfterFailure::Expired => return expire_first(db, lease, at).await,
     };
     sqlx::query(
         "UPDATE outbox_stream SET attempts = attempts + 1, failing_since = COALESCE(failing_since, $6),
@@ -218,6 +216,31 @@ pub(super) async fn record_failure(
     .bind(error)
     .bind(retry_at.map(Timestamp::as_millis))
     .bind(dead_at.map(Timestamp::as_millis))
+    .bind(at.as_millis())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives the stream's first pending event up.
+async fn expire_first(db: &mut PgConnection, lease: StreamLease, at: Timestamp) -> TxResult<()> {
+    let expired = sqlx::query(
+        "UPDATE outbox SET pending = FALSE, skipped_by = 'expired' WHERE stream = $1
+         AND sequence = (SELECT MIN(sequence) FROM outbox WHERE stream = $1 AND pending)
+         AND EXISTS (SELECT 1 FROM outbox_stream WHERE stream = $1 AND lease = $2)",
+    );
+    expired
+        .bind(&lease.stream)
+        .bind(lease.fence)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query(
+        "UPDATE outbox_stream SET attempts = 0, failing_since = NULL, last_error = NULL, lease = lease + 1,
+         due_at = CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE stream = $1 AND pending) THEN $3 END
+         WHERE stream = $1 AND lease = $2",
+    )
+    .bind(lease.stream)
+    .bind(lease.fence)
     .bind(at.as_millis())
     .execute(db)
     .await?;

@@ -6,7 +6,10 @@ use super::delivery::event_of;
 use crate::{
     checkout::{
         ledger::{port::LedgerError, sqlite::rows::time},
-        outbox::port::{DeadLetter, EventId, ReplayRange, ReplayStep},
+        outbox::{
+            event::VISITOR_CALLED,
+            port::{DeadLetter, EventId, ReplayRange, ReplayStep},
+        },
     },
     kernel::{SaleId, Timestamp},
 };
@@ -114,13 +117,14 @@ pub(super) async fn replay(
 ) -> Result<ReplayStep, LedgerError> {
     let positions: Vec<i64> = sqlx::query_scalar(
         "SELECT position FROM outbox WHERE position > ?1 AND at >= ?2 AND at < ?3
-         AND (?4 IS NULL OR sale = ?4) ORDER BY position LIMIT ?5",
+         AND (?4 IS NULL OR sale = ?4) AND kind <> ?6 ORDER BY position LIMIT ?5",
     )
     .bind(after)
     .bind(range.from.as_millis())
     .bind(range.until.as_millis())
     .bind(range.sale.as_ref().map(SaleId::as_str))
     .bind(limit)
+    .bind(VISITOR_CALLED)
     .fetch_all(&mut *db)
     .await?;
     let next = positions.last().copied();

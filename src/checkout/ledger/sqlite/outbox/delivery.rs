@@ -192,6 +192,7 @@ pub(super) async fn record_failure(
     let (retry_at, dead_at) = match after {
         AfterFailure::RetryAt(retry_at) => (Some(retry_at), None),
         AfterFailure::Dead => (None, Some(at)),
+        AfterFailure::Expired => return expire_first(db, lease, at).await,
     };
     sqlx::query(
         "UPDATE outbox_stream SET attempts = attempts + 1, failing_since = COALESCE(failing_since, ?6),
@@ -203,6 +204,35 @@ pub(super) async fn record_failure(
     .bind(error)
     .bind(retry_at.map(Timestamp::as_millis))
     .bind(dead_at.map(Timestamp::as_millis))
+    .bind(at.as_millis())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives the stream's first pending event up.
+async fn expire_first(
+    db: &mut SqliteConnection,
+    lease: StreamLease,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
+    let expired = sqlx::query(
+        "UPDATE outbox SET pending = 0, skipped_by = 'expired' WHERE stream = ?1
+         AND sequence = (SELECT MIN(sequence) FROM outbox WHERE stream = ?1 AND pending = 1)
+         AND EXISTS (SELECT 1 FROM outbox_stream WHERE stream = ?1 AND lease = ?2)",
+    );
+    expired
+        .bind(&lease.stream)
+        .bind(lease.fence)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query(
+        "UPDATE outbox_stream SET attempts = 0, failing_since = NULL, last_error = NULL, lease = lease + 1,
+         due_at = CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE stream = ?1 AND pending = 1) THEN ?3 END
+         WHERE stream = ?1 AND lease = ?2",
+    )
+    .bind(lease.stream)
+    .bind(lease.fence)
     .bind(at.as_millis())
     .execute(db)
     .await?;
