@@ -140,7 +140,7 @@ fn record_outbox(box_office: &BoxOfficeState) {
     metrics::gauge!("stagedoor_outbox_undelivered_events").set(as_f64(counts.undelivered));
     metrics::gauge!("stagedoor_outbox_dead_letters").set(as_f64(counts.dead));
     metrics::gauge!("stagedoor_outbox_oldest_event_age_seconds").set(events.oldest_age().as_secs_f64());
-    for outcome in ["accepted", "failed", "dead"] {
+    for outcome in ["accepted", "failed", "dead", "expired"] {
         metrics::counter!("stagedoor_outbox_deliveries_total", "outcome" => outcome).increment(0);
     }
 }

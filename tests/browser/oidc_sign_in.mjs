@@ -68,6 +68,28 @@ async function gives_up() {
   }
 }
 
+/** Two tabs leave for the provider: the cookie has the state of the later one. */
+async function two_tabs(lang, said) {
+  const { context, page, close } = await open_browser("phone", lang);
+  try {
+    await to_provider(page);
+    const later = await context.newPage();
+    await to_provider(later);
+    for (const [tab, ends] of [[page, said], [later, null]]) {
+      await tab.fill("[name=login]", "4711");
+      await tab.fill("[name=password]", "any");
+      await tab.click("[type=submit]");
+      await tab.click("[type=submit]");
+      await tab.waitForURL((url) => url.origin === new URL(base).origin);
+      if (ends) await tab.locator("[role=alert]", { hasText: ends }).waitFor();
+      else await view(tab, ["prequeue", "waiting", "called"]).waitFor();
+    }
+    return said;
+  } finally {
+    await close();
+  }
+}
+
 async function refuses_a_foreign_state() {
   const { page, close } = await open_browser("phone", "en");
   try {
@@ -97,6 +119,7 @@ try {
     yield ["signs in (phone, Korean)", () => signs_in("phone", "ko")];
     yield ["signs in (desktop, English)", () => signs_in("desktop", "en")];
     yield ["comes back without signing in", gives_up];
+    yield ["the earlier of two tabs says that it failed", () => two_tabs("ko", "쇼핑몰 로그인이 되지 않았습니다")];
     yield ["a state of another browser is refused", refuses_a_foreign_state];
   });
 } finally {

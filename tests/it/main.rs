@@ -38,6 +38,7 @@ mod load_scenario;
 mod misconfigured_backends;
 mod money_calls;
 mod nodes;
+mod oidc;
 mod operator_cancellations;
 mod operators;
 mod own_holds;

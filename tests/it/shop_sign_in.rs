@@ -23,14 +23,14 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const BACK: &str = "/sales/hero-test/seats?performance=friday";
 
 /// A browser at one node. It keeps cookies, and follows no redirect.
-struct Browser {
+pub struct Browser {
     client: HttpClient,
     base: String,
-    cookies: BTreeMap<String, String>,
+    pub cookies: BTreeMap<String, String>,
 }
 
 impl Browser {
-    fn new(world: &World, node: usize) -> Self {
+    pub fn new(world: &World, node: usize) -> Self {
         Self {
             client: world.client.clone(),
             base: format!("http://{}", world.nodes[node].public),
@@ -43,7 +43,7 @@ impl Browser {
         self.base = format!("http://{}", world.nodes[node].public);
     }
 
-    async fn send(
+    pub async fn send(
         &mut self,
         method: Method,
         path: &str,
@@ -129,7 +129,7 @@ impl Browser {
 }
 
 #[track_caller]
-fn location(response: &Response) -> String {
+pub fn location(response: &Response) -> String {
     assert_eq!(response.status, 303, "{:?}", response.body);
     assert_eq!(response.headers["cache-control"], "private, no-store");
     response.headers["location"].to_str().unwrap().to_owned()

@@ -47,7 +47,7 @@ pub(crate) fn query_value<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
 }
 
 /// Whether HTML is what the client prefers, as a browser's navigation does: at least as much as JSON.
-fn prefers_html(headers: &HeaderMap) -> bool {
+pub(crate) fn prefers_html(headers: &HeaderMap) -> bool {
     // Programs rarely name HTML, so most requests cost no more than this.
     let names_html = |value: &HeaderValue| value.as_bytes().windows(9).any(|part| part == b"text/html");
     let accepts = || headers.get_all(header::ACCEPT).iter();

@@ -15,7 +15,10 @@ use utoipa::ToSchema;
 use crate::{
     edge::{
         auth::credentials::single_header,
-        errors::problem::{Problem, ProblemType},
+        errors::{
+            page::prefers_html,
+            problem::{Problem, ProblemType},
+        },
         handlers::{
             HandlerResult,
             params::Query,
@@ -200,7 +203,15 @@ pub async fn return_from_provider(
     let Some(state) = state else {
         return Err(Problem::new(ProblemType::MalformedRequest).detail("state is required"));
     };
-    let state = presented_state(&app, &headers, &state)?;
+    let state = match presented_state(&app, &headers, &state) {
+        Ok(presented) => presented,
+        // Of another tab, used by the back button, or over: the page offers the sign-in again.
+        Err(problem) => {
+            let of_this_service = app.shop.read_sign_in_state(&state);
+            let path = of_this_service.map_or_else(|| page_left(&app, &headers), |state| state.return_path);
+            return page_or_problem(&headers, &path, problem);
+        }
+    };
     let Some(code) = code.filter(|_| error.is_none()) else {
         // The visitor gave up at the provider, or is not allowed in: the page offers the sign-in again.
         tracing::info!(
@@ -216,7 +227,23 @@ pub async fn return_from_provider(
         .spawn_uncancellable(async move { shop.sign_in_by_provider(&state, &code).await })
         .await
         .map_err(task_failed)?;
+    if let SignInOutcome::HandoffRejected(error) = outcome {
+        return page_or_problem(
+            &headers,
+            &path,
+            refusal(&app, SignInOutcome::HandoffRejected(error)),
+        );
+    }
     back_to_page(&app, &headers, outcome, &path)
+}
+
+/// A browser comes back to the page that it left, which says that the sign-in failed; a program reads why.
+fn page_or_problem(headers: &HeaderMap, path: &str, problem: Problem) -> HandlerResult {
+    if prefers_html(headers) {
+        see_other(&format!("{path}#sign_in_failed"))
+    } else {
+        Err(problem)
+    }
 }
 
 fn no_hand_off() -> Problem {

@@ -90,7 +90,7 @@ fn read_claims(
     })
 }
 
-/// With several audiences `azp` must name this service.
+/// Where `azp` is there, it must name this service.
 fn check_audience(claims: &Map<String, Value>, client_id: &str) -> Result<(), &'static str> {
     let is_own = match claims.get("aud") {
         Some(Value::String(one)) => one == client_id,

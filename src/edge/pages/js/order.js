@@ -170,5 +170,5 @@ on_wake(() => {
   just_back = true;
   look();
 });
-if (location.hash.startsWith("#signed_in=")) import("./back_from_shop.js").then((back) => back.arrive());
+if (location.hash.startsWith("#sign")) import("./back_from_shop.js").then((back) => back.arrive());
 look();

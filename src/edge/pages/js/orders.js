@@ -50,7 +50,7 @@ async function look(failures = 0) {
 }
 
 async function start() {
-  if (location.hash.startsWith("#signed_in=")) (await import("./back_from_shop.js")).arrive();
+  if (location.hash.startsWith("#sign")) (await import("./back_from_shop.js")).arrive();
   const answer = await call("GET", `${root}/v1/sales`);
   if (answer.ok) sales = answer.data.sales;
   show_holds();

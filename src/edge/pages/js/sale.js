@@ -280,7 +280,7 @@ setInterval(() => {
 async function start() {
   if (location.hash === "#ended") note("message", t("sale.visit_ended"));
   if (location.hash === "#done") note("message", t("sale.visit_done"));
-  const back = location.hash.startsWith("#signed_in=") ? (await import("./back_from_shop.js")).arrive() : null;
+  const back = location.hash.startsWith("#sign") ? (await import("./back_from_shop.js")).arrive() : null;
   name = back ?? name;
   const [answer] = await Promise.all([call("GET", base), look(true)]);
   if (answer.status === 404) {

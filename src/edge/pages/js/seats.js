@@ -449,5 +449,5 @@ async function start() {
   const first = own.find((one) => one.state === "held") ?? own[0];
   await open_performance(first?.performance ?? facts.performances[0].id);
 }
-if (location.hash.startsWith("#signed_in=")) import("./back_from_shop.js").then((back) => back.arrive());
+if (location.hash.startsWith("#sign")) import("./back_from_shop.js").then((back) => back.arrive());
 start();
