@@ -64,7 +64,7 @@ pub struct ServerSettings {
     /// public.
     pub admin_listen: SocketAddr,
     /// How browsers reach the public listener, without a trailing slash: a host of its own, or a path of
-    /// another host such as "https://shop.example/tickets"; also the issuer of passes and tickets.
+    /// another host such as `https://shop.example/tickets`; also the issuer of passes and tickets.
     pub public_base: String,
     /// Proxies whose X-Forwarded-For is trusted: IP addresses or networks such as "10.0.0.0/8".
     pub trusted_proxies: Vec<String>,

@@ -136,6 +136,7 @@ fn resend_dead_letters() -> OperationDoc {
         ("of_a_sale", serde_json::json!({ "sale": "summer-tour" })),
     ])
     .json(200, "They are sent.", &EventsSentAgain { events: 312 })
+    .problem_like(Problem::new(ProblemType::InvalidField).with("field", &"sale"))
     .problems(&[ProblemType::MalformedRequest, ProblemType::BodyTooLarge])
 }
 
