@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
     kernel::{Clock, Entropy, SaleId},
@@ -224,16 +224,18 @@ fn supervise<F>(
         .supervise(name, pause, move || run(Arc::clone(&of_loop)));
 }
 
+/// Ticks that do not catch up on those that were missed.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 async fn admission_loop(room: &WaitingRoom) {
     let sale = &room.config().sale;
-    let mut ticks = interval(ADMISSION_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(ADMISSION_EVERY);
     let mut is_failing = false;
-    loop {
-        tokio::select! {
-            () = room.life().stopping() => return,
-            _ = ticks.tick() => {}
-        }
+    while room.life().until_stopping(ticks.tick()).await.is_some() {
         let ticked = room.tick().await;
         match &ticked {
             // While it lasts, once is enough.
@@ -249,25 +251,15 @@ async fn admission_loop(room: &WaitingRoom) {
 }
 
 async fn status_loop(room: &WaitingRoom) {
-    let mut ticks = interval(PUBLISH_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = room.life().stopping() => return,
-            _ = ticks.tick() => {}
-        }
+    let mut ticks = ticks(PUBLISH_EVERY);
+    while room.life().until_stopping(ticks.tick()).await.is_some() {
         room.status_second().await;
     }
 }
 
 async fn draw_loop(room: &WaitingRoom) {
-    let mut ticks = interval(DRAW_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = room.life().stopping() => return,
-            _ = ticks.tick() => {}
-        }
+    let mut ticks = ticks(DRAW_EVERY);
+    while room.life().until_stopping(ticks.tick()).await.is_some() {
         if room.has_order() {
             // Nothing is left to do, ever.
             return room.life().stopping().await;
@@ -279,14 +271,9 @@ async fn draw_loop(room: &WaitingRoom) {
 /// Chains the journal's records second by second. Apart from the status, which goes on when the journal is
 /// away.
 async fn chain_loop(room: &WaitingRoom) {
-    let mut ticks = interval(CHAIN_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(CHAIN_EVERY);
     let mut is_failing = false;
-    loop {
-        tokio::select! {
-            () = room.life().stopping() => return,
-            _ = ticks.tick() => {}
-        }
+    while room.life().until_stopping(ticks.tick()).await.is_some() {
         let extended = room.extend_chain().await;
         if let Err(error) = &extended
             && !is_failing
@@ -299,14 +286,9 @@ async fn chain_loop(room: &WaitingRoom) {
 }
 
 async fn call_notice_loop(room: &WaitingRoom) {
-    let mut ticks = interval(CALL_NOTICES_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks(CALL_NOTICES_EVERY);
     let mut is_failing = false;
-    loop {
-        tokio::select! {
-            () = room.life().stopping() => return,
-            _ = ticks.tick() => {}
-        }
+    while room.life().until_stopping(ticks.tick()).await.is_some() {
         let stepped = room.step_call_notices().await;
         if let Err(error) = &stepped
             && !is_failing

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 use serde_json::Value;
 use stagedoor::platform::http_client::{HttpClient, Response};
 use testkit::{Nginx, process::free_port};
@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    fan::header_fields,
     nodes::loopback,
     world::{SaleConfig, World},
 };
@@ -28,15 +29,7 @@ async fn call(
     headers: &[(&'static str, &str)],
     body: impl Into<Bytes>,
 ) -> Response {
-    let headers: Vec<_> = headers
-        .iter()
-        .map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_str(value).unwrap(),
-            )
-        })
-        .collect();
+    let headers = header_fields(headers);
     let client = HttpClient::new(Duration::from_secs(10), 1 << 20);
     client
         .send(method, url.parse().unwrap(), &headers, body.into())

@@ -27,6 +27,15 @@ pub struct Fan {
     pub serial: u32,
 }
 
+/// Header fields as the client takes them.
+pub fn header_fields<V: AsRef<str>>(headers: &[(&'static str, V)]) -> Vec<(HeaderName, HeaderValue)> {
+    let field = |(name, value): &(&'static str, V)| {
+        let value = HeaderValue::from_str(value.as_ref()).unwrap();
+        (HeaderName::from_static(name), value)
+    };
+    headers.iter().map(field).collect()
+}
+
 /// A response with its body as JSON; `null` when it is not JSON.
 #[derive(Debug)]
 pub struct Reply {
@@ -136,12 +145,7 @@ impl Fan {
         if body.is_some() && more.iter().all(|(name, _)| *name != "content-type") {
             proofs.push(("content-type", "application/json".into()));
         }
-        for (name, value) in proofs {
-            headers.push((
-                HeaderName::from_static(name),
-                HeaderValue::from_str(&value).unwrap(),
-            ));
-        }
+        headers.extend(header_fields(&proofs));
         let body = body.map_or_else(Bytes::new, |b| b.to_string().into());
         self.try_send(method, path, &headers, body).await
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use form_urlencoded::{byte_serialize, parse};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stagedoor::platform::http_client::{HttpClient, Response};
 
@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use crate::{
     environment::Deployment,
-    fan::Fan,
+    fan::{Fan, header_fields},
     world::{HANDOFF_SECRET, SALE, SHOP, SaleConfig, World},
 };
 
@@ -52,16 +52,7 @@ impl Browser {
     ) -> Response {
         let cookies: Vec<String> = self.cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let cookies = cookies.join("; ");
-        let headers: Vec<_> = headers
-            .iter()
-            .chain([&("cookie", cookies.as_str())])
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_str(value).unwrap(),
-                )
-            })
-            .collect();
+        let headers = header_fields(&[headers, &[("cookie", cookies.as_str())]].concat());
         let uri = format!("{}{path}", self.base).parse().unwrap();
         let response = self
             .client

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 use serde_json::{Value, json};
 use stagedoor::platform::http_client::Response;
 use testkit::{Nginx, process::free_port};
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    fan::Fan,
+    fan::{Fan, header_fields},
     nodes::loopback,
     world::{SaleConfig, World},
 };
@@ -175,15 +175,7 @@ async fn send(
     headers: &[(&'static str, &str)],
     body: &'static str,
 ) -> Response {
-    let headers: Vec<_> = headers
-        .iter()
-        .map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_str(value).unwrap(),
-            )
-        })
-        .collect();
+    let headers = header_fields(headers);
     let uri = url.parse().unwrap();
     world
         .client

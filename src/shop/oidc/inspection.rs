@@ -84,17 +84,8 @@ pub async fn inspect_provider(
     findings
 }
 
-/// Over plain HTTP others on the network could read codes and change keys.
 fn endpoints(config: &OidcConfig, document: &DiscoveryDocument) -> ProviderFinding {
-    let plain: Vec<&str> = [
-        ("authorization_endpoint", &document.authorization_endpoint),
-        ("token_endpoint", &document.token_endpoint),
-        ("jwks_uri", &document.jwks_uri),
-    ]
-    .into_iter()
-    .filter(|(_, url)| config.issuer.starts_with("https:") && !url.starts_with("https:"))
-    .map(|(name, _)| name)
-    .collect();
+    let plain = document.endpoints_without_tls();
     if plain.is_empty() {
         return ProviderFinding::Good(format!("{} is discovered and names itself", config.issuer));
     }

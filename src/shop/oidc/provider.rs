@@ -77,6 +77,24 @@ pub(super) struct DiscoveryDocument {
     pub(super) jwks_uri: String,
 }
 
+impl DiscoveryDocument {
+    fn endpoints(&self) -> [(&'static str, &str); 3] {
+        [
+            ("authorization_endpoint", &self.authorization_endpoint),
+            ("token_endpoint", &self.token_endpoint),
+            ("jwks_uri", &self.jwks_uri),
+        ]
+    }
+
+    /// Endpoints over plain HTTP of an issuer that has TLS: others on the network could read codes there, and
+    /// change keys.
+    pub(super) fn endpoints_without_tls(&self) -> Vec<&'static str> {
+        let is_plain = |url: &str| self.issuer.starts_with("https:") && !url.starts_with("https:");
+        let plain = self.endpoints().into_iter().filter(|(_, url)| is_plain(url));
+        plain.map(|(name, _)| name).collect()
+    }
+}
+
 #[derive(Deserialize)]
 struct TokenResponse {
     id_token: String,
@@ -145,16 +163,8 @@ impl OidcProvider {
 
     async fn discover(&self) -> Result<(), ExchangeError> {
         let document = fetch_discovery(&self.http, &self.config.issuer).await?;
-        let endpoints = [
-            &document.authorization_endpoint,
-            &document.token_endpoint,
-            &document.jwks_uri,
-        ];
-        let has_tls = |url: &str| url.starts_with("https:");
-        if !endpoints
-            .iter()
-            .all(|url| is_url(url) && (has_tls(url) || !has_tls(&self.config.issuer)))
-        {
+        let are_urls = document.endpoints().iter().all(|(_, url)| is_url(url));
+        if !are_urls || !document.endpoints_without_tls().is_empty() {
             return Err(ExchangeError::Endpoints);
         }
         let known = self
